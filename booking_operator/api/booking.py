@@ -97,7 +97,7 @@ class BookingStatus:
     """Whether all recipients were notified that the booking ends."""
     notified: tuple[str, ...] = ()
     """The ids of the delivered messages. After a change of end_at, all messages about the end are new.
-    No message is repeated if an earlier end_at returns."""
+    If an earlier end_at returns, they are not repeated, as long as they are among the last hundred."""
     conditions: tuple[Condition, ...] = ()
     """Always: Valid. If the spec is valid: ResourceFound, HoldsLock.
     Accepted if the Resource is exclusive.

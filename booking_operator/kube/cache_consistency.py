@@ -158,10 +158,9 @@ class CacheConsistency:
         self._client = client
         self._reflectors = reflectors
         self._clock = clock
-        self._warned = False
-        self._warned_of_namespaces = False
+        self._logged: set[tuple[str, str]] = set()  # what the operator may not read, with the event
         self._uids: dict[str, str] = {}  # of the CRDs, by their names, read before the objects were listed
-        self._crds = _SharedCheck(self._ask)
+        self._crds = {kind: _SharedCheck(partial(self._ask, kind.crd_name)) for kind in _CHECKED}
         self._namespaces: dict[str, _SharedCheck] = {}
         self._log = structlog.get_logger()
 
@@ -179,11 +178,21 @@ class CacheConsistency:
         """Why bookings may be missing from the caches; empty if all caches are in sync."""
         return next((reflector.stale_reason for reflector in self._reflectors if reflector.stale_reason), "")
 
-    async def confirm(self) -> str:
-        """Return `stale_reason`, or that the API server is deleting a CRD."""
+    async def confirm(self, *, required: bool = False) -> str:
+        """Return `stale_reason`, or that the API server is deleting a CRD.
+
+        Args:
+            required: whether other Resources require, or have required, the one in question. Then the CRD of
+                the Resources counts as well as that of the Bookings.
+        """
         if stale_reason := self.stale_reason():
             return stale_reason
-        if stale_reason := await self._crds.answer():
+        async with asyncio.TaskGroup() as tasks:
+            checks = [
+                tasks.create_task(self._crds[kind].answer(), name=f"confirm: {kind.crd_name}")
+                for kind in (_CHECKED if required else (BOOKING,))
+            ]
+        if stale_reason := next((reason for check in checks if (reason := check.result())), ""):
             return stale_reason
         for reflector in self._reflectors:
             if reflector.had_outage:
@@ -202,7 +211,9 @@ class CacheConsistency:
             if check.unused and self._namespaces.get(namespace) is check:
                 del self._namespaces[namespace]
 
-    async def confirm_within(self, seconds: float = CONFIRM_TIMEOUT_SECONDS, *, namespace: str = "") -> str:
+    async def confirm_within(
+        self, seconds: float = CONFIRM_TIMEOUT_SECONDS, *, namespace: str = "", required: bool = False
+    ) -> str:
         """Call `confirm` with a timeout, and at the same time `confirm_namespace` if `namespace` is given.
 
         A timeout counts as stale data.
@@ -210,32 +221,29 @@ class CacheConsistency:
         try:
             async with asyncio.timeout(seconds):
                 if not namespace:
-                    return await self.confirm()
+                    return await self.confirm(required=required)
                 async with asyncio.TaskGroup() as tasks:
                     checks = [
-                        tasks.create_task(self.confirm(), name="confirm: CRDs"),
+                        tasks.create_task(self.confirm(required=required), name="confirm: CRDs"),
                         tasks.create_task(self.confirm_namespace(namespace), name="confirm: namespace"),
                     ]
                 return next((reason for check in checks if (reason := check.result())), "")
         except TimeoutError:
             return "the API server did not confirm in time that no booking is missing"
 
-    async def _ask(self) -> str:
-        names = [kind.crd_name for kind in _CHECKED]
-        async with asyncio.TaskGroup() as tasks:
-            reads = [tasks.create_task(self._crd_or_error(name), name=f"confirm: {name}") for name in names]
-        crds = {name: read.result() for name, read in zip(names, reads, strict=True)}
-        forbidden = []
-        for name, crd in crds.items():
-            if isinstance(crd, _Meta):
-                if crd.deletion_timestamp:
-                    return _deleted(name)
-                self._record_uid(name, crd.uid)
-            elif crd.forbidden:
-                forbidden.append(name)
-            else:
-                return _unreadable(name, crd)
-        return await self._ask_discovery(forbidden) if forbidden else ""
+    async def _ask(self, name: str) -> str:
+        """Return that the API server is deleting the CRD `name`, or that the operator cannot know it."""
+        try:
+            crd = await self._crd(name)
+        except ApiError as error:
+            if not error.forbidden:
+                return _unreadable(name, error)
+            self._log_once(self._log.info, "crd_read_forbidden", name, error)
+            return await self._ask_discovery(name)
+        if crd.deletion_timestamp:
+            return _deleted(name)
+        self._record_uid(name, crd.uid)
+        return ""
 
     async def _ask_namespace(self, namespace: str) -> str:
         try:
@@ -245,26 +253,28 @@ class CacheConsistency:
                 return f"the namespace {namespace} does not exist any more"
             if not error.forbidden:
                 return f"the operator cannot read the namespace {namespace}: {error}"
-            if not self._warned_of_namespaces:
-                self._warned_of_namespaces = True
-                self._log.warning("namespace_read_forbidden", fix="grant get on namespaces", error=str(error))
+            self._log_once(self._log.warning, "namespace_read_forbidden", "namespaces", error)
             return ""
         return f"the namespace {namespace} is being deleted" if found.metadata.deletion_timestamp else ""
 
-    async def _ask_discovery(self, crds: Sequence[str]) -> str:
-        """Return that the API server is deleting one of the CRDs that the operator may not read."""
+    async def _ask_discovery(self, name: str) -> str:
+        """Return that the API server is deleting the CRD `name`, which the operator may not read."""
         await self._clock.sleep(DISCOVERY_LAG_SECONDS)
         try:
             served = (await self._read(_DISCOVERY, _SERVED)).resources
         except ApiError as error:
             if not error.forbidden:
-                return _unreadable(crds[0], error)
-            if not self._warned:
-                self._warned = True
-                self._log.warning("crd_read_forbidden", fix=f"grant get on {crds[0]}", error=str(error))
+                return _unreadable(name, error)
+            self._log_once(self._log.warning, "discovery_forbidden", name, error)
             return ""
         kept = {item.name for item in served if "create" in item.verbs}
-        return next((_deleted(name) for name in crds if name.partition(".")[0] not in kept), "")
+        return "" if name.partition(".")[0] in kept else _deleted(name)
+
+    def _log_once(self, log: Callable[..., None], event: str, what: str, error: ApiError) -> None:
+        """Log the first time that a permission is missing."""
+        if (event, what) not in self._logged:
+            self._logged.add((event, what))
+            log(event, fix=f"grant get on {what}", error=str(error))
 
     async def _crd(self, name: str) -> _Meta:
         """Read a CRD.
@@ -273,12 +283,6 @@ class CacheConsistency:
             ApiError: the request failed, or the response is invalid.
         """
         return (await self._read(f"{_CRDS}/{name}", _OBJECT)).metadata
-
-    async def _crd_or_error(self, name: str) -> _Meta | ApiError:
-        try:
-            return await self._crd(name)
-        except ApiError as error:
-            return error
 
     def _record_uid(self, name: str, uid: str) -> None:
         """Record the uid of a CRD. If it is new, the reflectors relist."""

@@ -124,6 +124,7 @@ class Informers:
         self._holders: dict[Key, _CachedHolder] = {}
         self._revisions: dict[Key, int] = {}
         self._deletions: dict[Key, int] = {}
+        self._once_required: set[Key] = set()
         self._revision = 0
         self.bookings.subscribe(self._on_booking)
         self.resources.subscribe(self._on_resource)
@@ -143,6 +144,7 @@ class Informers:
             "holders": self._holders.keys(),
             "revisions": self._revisions.keys(),
             "deletions": self._deletions.keys(),
+            "once required": self._once_required,
         }
 
     def _groups(self, resource: Resource) -> tuple[Group, ...]:
@@ -245,6 +247,10 @@ class Informers:
     def closure(self, resource: Key) -> Closure:
         """Return all that a Resource requires."""
         return self._placements.get(resource, _PLAIN).closure
+
+    def was_required(self, resource: Key) -> bool:
+        """Whether another Resource requires a Resource, or has required it since it was created."""
+        return self.requirements.is_required(resource) or resource in self._once_required
 
     def booked_resources(self, booking: Booking) -> Iterator[tuple[Key, BookingInterval | None]]:
         """Yield the Resource of a Booking, and all that this one requires, each with the interval there.
@@ -370,6 +376,7 @@ class Informers:
             self._holders.pop(change.key, None)
             self._revisions.pop(change.key, None)
             self._deletions.pop(change.key, None)
+            self._once_required.discard(change.key)
 
     def _move_ad_hoc(self, change: Change[Resource]) -> None:
         """Update the timelines after a change of the ad-hoc booking in the spec of a Resource."""
@@ -431,6 +438,8 @@ class Informers:
             self._exchange(place, leaving, coming_here)
             if place != key and leaving != coming_here:
                 self._count_deletion(place)
+        ceased = (place for place in gone if place not in come and self.resources.get(place) is not None)
+        self._once_required.update(ceased)
 
     def _exchange(self, place: Key, gone: Sequence[BookingInterval], come: Sequence[BookingInterval]) -> None:
         """Replace bookings on a timeline by others."""

@@ -14,7 +14,7 @@ from booking_operator.api.resource import Resource
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Key, Store
 from booking_operator.engine.workqueue import WorkQueue
-from booking_operator.kube.cache_consistency import CacheConsistency
+from booking_operator.kube.cache_consistency import DISCOVERY_LAG_SECONDS, CacheConsistency
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError, error_from_response
 from booking_operator.kube.events import EventRecorder
@@ -362,13 +362,12 @@ def discovery(*verbs: str) -> dict[str, Any]:
         ({}, [0], "cannot read the Custom"),
         ({}, [], "invalid response"),
         # Without permission to read the CRD, the operator uses discovery.
-        (discovery("create", "list"), [403, 403], ""),
-        (discovery("delete", "list"), [403, 403], "is being deleted"),
-        ({"resources": []}, [403, 403], "is being deleted"),
-        ({}, [403, 403], "invalid response"),
-        ({}, [403, 403, 403], ""),
-        ({}, [403, 403, 0], "cannot read the Custom"),
-        ({}, [403, 0], "cannot read the CustomResourceDefinition resources"),
+        (discovery("create", "list"), [403], ""),
+        (discovery("delete", "list"), [403], "is being deleted"),
+        ({"resources": []}, [403], "is being deleted"),
+        ({}, [403], "invalid response"),
+        ({}, [403, 403], ""),
+        ({}, [403, 0], "cannot read the Custom"),
     ],
 )
 def test_an_unplanned_stop_is_confirmed(answer: dict[str, Any], errors: list[int], stale_reason: str) -> None:
@@ -476,16 +475,42 @@ def test_a_namespace_that_is_being_deleted_is_known(
         (f"{CRDS}/resources.manager.kotaico.de", "the CustomResourceDefinition resources.manager.kotaico.de"),
     ],
 )
-def test_a_confirmation_reads_both_crds_and_the_namespace(path: str, what: str) -> None:
+def test_a_confirmation_for_a_required_resource_reads_both_crds(path: str, what: str) -> None:
     class Deleting(Server):
         async def request(self, _: str, path_: str, **__: Any) -> bytes:  # type: ignore[override]
             deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if path_ == path else {}
             return json.dumps({"metadata": deleted}).encode()
 
     async def main() -> str:
-        return await CacheConsistency(Deleting(), [], VirtualClock()).confirm_within(namespace="ns")
+        consistency = CacheConsistency(Deleting(), [], VirtualClock())
+        return await consistency.confirm_within(namespace="ns", required=True)
 
     assert virtual.run(main()) == f"{what} is being deleted"
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_only_a_required_resource_needs_the_crd_of_the_resources(required: bool) -> None:
+    """A ClusterRole of an older version allows only that of the bookings."""
+
+    class OlderRole(Server):
+        async def request(self, _: str, path: str, **__: Any) -> bytes:  # type: ignore[override]
+            paths.append(path)
+            if path.endswith("resources.manager.kotaico.de"):
+                raise ApiError(403, "no")
+            kinds = [{"name": name, "verbs": ["create"]} for name in ("bookings", "resources")]
+            return json.dumps({"metadata": {}, "resources": kinds}).encode()
+
+    paths: list[str] = []
+
+    async def main() -> tuple[str, float]:
+        consistency = CacheConsistency(OlderRole(), [], VirtualClock())
+        found = await consistency.confirm(required=required)
+        return found, asyncio.get_running_loop().time()
+
+    with capture_logs() as logs:
+        assert virtual.run(main()) == ("", DISCOVERY_LAG_SECONDS if required else 0)
+    assert len(paths) == (3 if required else 1)
+    assert [log["fix"] for log in logs] == ["grant get on resources.manager.kotaico.de"] * required
 
 
 def test_callers_share_the_read_of_their_namespace() -> None:
@@ -518,8 +543,8 @@ def test_callers_before_the_start_of_a_confirmation_share_it() -> None:
         answers = await asyncio.gather(*(consistency.confirm() for _ in range(500)))
         return set(answers), server.count("GET")
 
-    # The first request starts before the second caller arrives. Each reads two CRDs.
-    assert virtual.run(main()) == ({""}, 2 * 2)
+    # The first request starts before the second caller arrives.
+    assert virtual.run(main()) == ({""}, 2)
 
 
 def test_a_confirmation_gathers_callers_but_does_not_wait_for_a_slow_one() -> None:
@@ -541,14 +566,14 @@ def test_a_confirmation_gathers_callers_but_does_not_wait_for_a_slow_one() -> No
         return ends, server.count("GET")
 
     ends, requests = virtual.run(main())
-    assert requests == 2 * (1 + 4)
+    assert requests == 1 + 4
     assert max(ends) <= 0.4 + 0.1 + 9.01
 
 
 def test_a_caller_does_not_share_a_confirmation_that_started_before() -> None:
     async def main() -> list[str]:
         server = Server()
-        server.seconds, server.garbage = 2, 2 * [b'{"metadata": {}}']
+        server.seconds, server.garbage = 2, [b'{"metadata": {}}']
         consistency = await consistency_of(server)
         before = asyncio.ensure_future(consistency.confirm())
         await asyncio.sleep(1)
@@ -576,13 +601,13 @@ def test_a_cancelled_caller_cancels_no_confirmation_of_others() -> None:
         second.cancel()
         return await third, server.count("GET"), asyncio.get_running_loop().time() - began
 
-    assert virtual.run(main()) == ("", 2 * 3, 3.5)
+    assert virtual.run(main()) == ("", 3, 3.5)
 
 
 def test_callers_of_a_failed_confirmation_share_its_error_and_the_next_caller_retries() -> None:
     async def main() -> tuple[set[str], str]:
         server = Server()
-        server.answer, server.errors = {"metadata": {}}, [ApiError(0, "no") for _ in range(4)]
+        server.answer, server.errors = {"metadata": {}}, [ApiError(0, "no") for _ in range(2)]
         consistency = await consistency_of(server)
         answers = await asyncio.gather(*(consistency.confirm() for _ in range(9)))
         return set(answers), await consistency.confirm()

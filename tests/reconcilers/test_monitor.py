@@ -282,7 +282,7 @@ def test_changes_during_the_confirmation_prevent_pruning(
     meanwhile: Callable[[World], Awaitable[None]],
 ) -> None:
     async def scenario(world: World) -> None:
-        async def confirm() -> str:
+        async def confirm(**_: bool) -> str:
             world.consistency.confirmations += 1
             await meanwhile(world)
             return ""

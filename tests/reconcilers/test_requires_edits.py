@@ -14,7 +14,7 @@ from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.requirements import MAX_REQUIRED
 from tests.reconcilers.test_acceptances import World as Bookings
 from tests.reconcilers.test_acceptances import operating
-from tests.reconcilers.test_requires import DB, WEB, Chain, played
+from tests.reconcilers.test_requires import DB, MISSING, WEB, Chain, played
 from tests.support import virtual
 from tests.support.environment import REGION, Act, at_text
 
@@ -63,6 +63,28 @@ def test_a_required_resource_runs_on(edit: Callable[[Chain], Awaitable[None]]) -
         await edit(world)
 
     assert played(scenario, 300, deletion_grace=GRACE).db.acts == RUNS
+
+
+def test_the_stop_of_what_was_required_is_confirmed_by_the_crd_of_the_resources() -> None:
+    """Nothing requires `db` any more when it stops."""
+
+    async def scenario(world: Chain) -> None:
+        await asyncio.sleep(150)
+        world.informers.resources.delete(WEB)
+
+    world = played(scenario, 300, deletion_grace=GRACE)
+    assert [act.verb for act in world.db.acts] == ["start", "stop"]
+    assert world.consistency.confirmed_required
+
+
+def test_the_stop_of_a_resource_that_nothing_requires_is_not() -> None:
+    async def scenario(world: Chain) -> None:
+        await asyncio.sleep(150)
+        world.informers.bookings.delete(Key("ns", "b"))
+
+    world = played(scenario, 300, db=MISSING, requires_timeout="1s")
+    assert [act.verb for act in world.driver.acts] == ["start", "stop"]
+    assert not world.consistency.confirmed_required
 
 
 def test_the_deletion_of_a_resource_stops_what_it_required_after_the_grace_period() -> None:

@@ -301,7 +301,7 @@ def test_an_extension_during_the_confirmation_prevents_the_stop() -> None:
         await asyncio.sleep(12)
         real = world.consistency.confirm
 
-        async def confirm() -> str:
+        async def confirm(**_: bool) -> str:
             world.booking("again", 0, 90)
             return await real()
 

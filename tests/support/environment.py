@@ -291,6 +291,7 @@ class FakeConsistency(CacheConsistency):
     stale: str = ""
     unconfirmed: str = ""
     confirmations: int = 0
+    confirmed_required: bool = False
     confirm_seconds: float = 0.0
     vanishing: str = ""
 
@@ -299,8 +300,9 @@ class FakeConsistency(CacheConsistency):
         return self.stale
 
     @override
-    async def confirm(self) -> str:
+    async def confirm(self, *, required: bool = False) -> str:
         self.confirmations += 1
+        self.confirmed_required = required
         await asyncio.sleep(self.confirm_seconds)
         return self.stale or self.unconfirmed
 

@@ -50,7 +50,7 @@ class Neighbours:
 
     def wait_of(self, snapshot: ResourceSnapshot, trigger: DecisionTrigger) -> Wait | None:
         """Return why the starts or the stops of a Resource wait for others; None if they do not."""
-        if not snapshot.policy.may_act or not self.has_any(snapshot):
+        if not (self.has_any(snapshot) and _may_wait(snapshot)):
             return None
         until = self._wait_ends_at(snapshot, trigger)
         if until <= snapshot.now:
@@ -83,17 +83,10 @@ class Neighbours:
         return found or (self._unseen(snapshot.at(boundary), trigger) if near and boundary else [])
 
     def _unseen(self, snapshot: ResourceSnapshot, trigger: DecisionTrigger) -> list[ResourceSnapshot]:
-        observation = snapshot.observation
-        if observation is None or not snapshot.policy.may_act:
-            return []
-        if self._wait_ends_at(snapshot, trigger) <= snapshot.now:
+        if not _may_wait(snapshot) or self._wait_ends_at(snapshot, trigger) <= snapshot.now:
             return []
         if not snapshot.state.running_wanted:
-            if not observation.count(InstanceState.RUNNING):
-                return []
             return [item for item, left in self._dependents(snapshot, trigger) if left is _UNSEEN]
-        if not observation.count(InstanceState.STOPPED):
-            return []
         required = (item for _, item in self._required(snapshot))
         return [item for item in required if item and not _viewed_since(item, trigger.observed_since)]
 
@@ -172,6 +165,13 @@ class Neighbours:
 
 
 _UNSEEN = ("not observed yet",)
+
+
+def _may_wait(snapshot: ResourceSnapshot) -> bool:
+    """Whether the view shows instances to start or to stop. Otherwise no other Resource needs to be read."""
+    before = InstanceState.STOPPED if snapshot.state.running_wanted else InstanceState.RUNNING
+    observation = snapshot.observation
+    return snapshot.policy.may_act and observation is not None and observation.count(before) > 0
 
 
 def _viewed_since(item: ResourceSnapshot, since: datetime) -> bool:

@@ -393,7 +393,9 @@ class ResourceReconciler:
         """Return why the caches may be missing bookings; empty if the API server confirms them in time."""
         # With `deletion_policy: Stop` it does not matter why the bookings vanish.
         checked = "" if snapshot.policy.stop_when_deleted else snapshot.resource.metadata.namespace
-        return await self._consistency.confirm_within(self._time_budget(snapshot), namespace=checked)
+        required = self._informers.was_required(key_of(snapshot.resource))
+        seconds = self._time_budget(snapshot)
+        return await self._consistency.confirm_within(seconds, namespace=checked, required=required)
 
     async def _refresh(self, snapshot: ResourceSnapshot, since: datetime) -> Failure | None:
         """Wait for a view that is not older than `since`, until the next boundary at most.
