@@ -178,7 +178,8 @@ async def test_uninstalling_removes_everything(desk: Path, monkeypatch: pytest.M
             operator.cancel()
         # The controller manager deletes namespaces, and does not run here.
         follow(devcluster, desk, f"{uninstall} --wait=false")
-        await until(lambda: not devcluster.kubectl("get", "crds", "-o", "name"))
+        # The API server deletes the objects of each CRD first, and looks every five seconds if they are gone.
+        await until(lambda: not devcluster.kubectl("get", "crds", "-o", "name"), seconds=60)
 
 
 async def test_finalizers_are_removed_by_hand_after_the_operator_is_gone(
