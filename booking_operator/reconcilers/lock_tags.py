@@ -248,8 +248,11 @@ class LockTagsReconciler:
                 failed, this is a retryable error if there is one.
         """
         key = key_of(snapshot.resource)
+        deletions = self._informers.deletions(key)
 
         def stands() -> bool:
+            if wanted is None and self._informers.deletions(key) != deletions:
+                return False  # the next reconcile confirms first that no booking is missing
             found = self._informers.resources.get(key)
             now = self._take_snapshot(found) if found and found.metadata.deletion_timestamp is None else None
             return now is None or now.lock_tag_changes.lock == wanted

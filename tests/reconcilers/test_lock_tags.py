@@ -320,6 +320,23 @@ def test_instances_that_stale_data_keeps_running_keep_their_lock_tags(field: str
     assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), None]
 
 
+def test_a_removal_that_waits_for_its_call_does_not_outlive_a_booking() -> None:
+    """Seed 20224 of the simulation: a booking came after the confirmation, and vanished with the CRD."""
+
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.driver.lock_seconds = 20
+        await asyncio.sleep(10)
+        world.booking("next", 0, 999)
+        await asyncio.sleep(2)
+        world.consistency.unconfirmed = "the CRD is being deleted"
+        world.delete_booking("next")
+        await asyncio.sleep(30)
+        assert world.driver.locks == dict.fromkeys(BOTH, lock_until(20))
+
+    played(scenario, seconds=60, before=lambda world: world.booking("b", 10, 20))
+
+
 def test_a_slow_confirmation_does_not_delay_the_tags_of_the_next_holder() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
