@@ -297,3 +297,21 @@ def test_a_stop_waits_if_the_last_holder_was_deleted_while_no_operator_ran(
     assert first.stop_from == stop_from
     later = next_trigger(first, state_at(intervals, at(14)), deletion_grace=GRACE)
     assert later.stop_from == stop_from
+
+
+@pytest.mark.parametrize(
+    ("reported", "due_since"),
+    [(Reported(), at(13)), (Reported(due_since=at(10)), at(10)), (Reported(due_since=at(14)), at(13))],
+)
+def test_waits_count_from_what_was_reported_before_a_restart(reported: Reported, due_since: datetime) -> None:
+    """An instant in the future is from before the clock was set back."""
+    assert next_trigger(reported, state_at([booking("a", 10, 20)], at(13))).due_since == due_since
+
+
+def test_only_another_requirement_begins_a_new_wait() -> None:
+    intervals, found = [booking("a", 10, 20)], []
+    trigger: DecisionTrigger | Reported = NOTHING_REPORTED
+    for minute, requires in ((12, ("db",)), (13, ("cache", "db")), (14, ("cache",)), (15, ("cache",))):
+        trigger = next_trigger(trigger, state_at(intervals, at(minute)), requires=requires)
+        found.append(trigger.due_since)
+    assert found == [at(12), at(13), at(13), at(13)]
