@@ -285,6 +285,8 @@ class Resource:
 
 def warm_up(spec: ResourceSpec | InvalidSpec, status: ResourceStatus) -> timedelta:
     """Return how long before `start_at` of a booking the instances start."""
+    if isinstance(spec, ResourceSpec) and spec.warm_up != fields.AUTO:
+        return parse_duration(spec.warm_up)
     try:
         text = status.warm_up if spec.warm_up == fields.AUTO else spec.warm_up
         return min(parse_duration(text), MAX_WARM_UP)

@@ -144,7 +144,7 @@ class Informers:
             "holders": self._holders.keys(),
             "revisions": self._revisions.keys(),
             "deletions": self._deletions.keys(),
-            "once required": self._once_required,
+            "once required": self._once_required.copy(),
         }
 
     def _groups(self, resource: Resource) -> tuple[Group, ...]:
@@ -267,8 +267,7 @@ class Informers:
         if booking.resource_name:
             key = Key(booking.metadata.namespace, booking.resource_name)
             placement = self._placements.get(key, _PLAIN)
-            counted = booking.counted(placement.rules)
-            yield from _intervals(key, counted, placement, booking.accepted_exclusive)
+            yield from _intervals(key, self.counted(booking), placement, booking.accepted_exclusive)
 
     def rivals(self, resource: Key, now: datetime) -> list[Booking]:
         """Return the Bookings that are decided together with those of a Resource, in no order.
