@@ -28,7 +28,7 @@ def is_ready(tenant: Tenant, kind: str, name: str, status: str, reason: str) -> 
 
 
 async def test_a_booking_from_creation_to_end(tenant: Tenant, operator: Operator) -> None:
-    start, end = soon(4), soon(8)
+    start, end = soon(10), soon(14)
     async with operator():
         tenant.resource()
         tenant.booking("bk", start, end)
