@@ -169,10 +169,11 @@ class CacheConsistency:
 
         If this fails, the first `confirm` relists.
         """
-        with suppress(ApiError, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(CRD_READ_TIMEOUT_SECONDS):
                 for kind in _CHECKED:
-                    self._uids[kind.crd_name] = (await self._crd(kind.crd_name)).uid
+                    with suppress(ApiError):
+                        self._uids[kind.crd_name] = (await self._crd(kind.crd_name)).uid
 
     def stale_reason(self) -> str:
         """Why bookings may be missing from the caches; empty if all caches are in sync."""
