@@ -244,8 +244,8 @@ class _Readiness:
 
     @property
     def running(self) -> str:
-        count = self.observation.count(InstanceState.RUNNING)
-        return f"{count} of {len(self.observation.instances)} instances are running"
+        seen = self.observation
+        return f"{seen.machines_running} of {seen.machines} instances are running"
 
 
 _Verdict = tuple[bool, str, str]

@@ -57,8 +57,21 @@ class StatusCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """The numbers of machines of a scaled group, such as an Auto Scaling group.
+
+    Attributes:
+        desired: how many it should have while it is on. While it is off, this is the remembered number.
+        in_service: how many of them serve now.
+    """
+
+    desired: int
+    in_service: int
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
-    """One instance and its power state.
+    """One instance and its power state. A scaled group, which has a size, counts as one instance.
 
     Attributes:
         id: its id in the service.
@@ -74,7 +87,8 @@ class Instance:
         off_at: when it is stopped because it runs without a booking (aware UTC); None if it is not.
         check: its status checks, if it is ready only when they pass; None otherwise.
         sizes: the sizes of its machines, such as `t3.large`: one for an instance, two for a
-            database in two zones, one for each member of a cluster.
+            database in two zones, one for each member of a cluster. A scaled group has only those that exist.
+        scale: the numbers of machines of a scaled group; None for all others.
     """
 
     id: str
@@ -88,13 +102,33 @@ class Instance:
     off_at: datetime | None = None
     check: StatusCheck | None = None
     sizes: tuple[str, ...] = ("",)
+    scale: Scale | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether it runs, and its status checks have passed if they matter."""
-        return self.state is InstanceState.RUNNING and (
-            self.check is None or self.check.passed_at is not None
-        )
+        """Whether it runs, its status checks have passed if they matter, and no machine is missing."""
+        whole = self.scale is None or self.scale.in_service >= self.scale.desired
+        checked = self.check is None or self.check.passed_at is not None
+        return self.state is InstanceState.RUNNING and checked and whole
+
+    @property
+    def machines(self) -> int:
+        """How many machines users count: one, or the desired size of a scaled group."""
+        return 1 if self.scale is None else self.scale.desired
+
+    @property
+    def machines_running(self) -> int:
+        """How many of its machines run."""
+        if self.scale is not None:
+            return self.scale.in_service
+        return 1 if self.state is InstanceState.RUNNING else 0
+
+    @property
+    def machines_ready(self) -> int:
+        """How many of its machines are ready."""
+        if self.scale is not None:
+            return min(self.scale.in_service, self.scale.desired)
+        return 1 if self.ready else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +155,21 @@ class Observation:
     def unblocked(self, state: InstanceState) -> tuple[str, ...]:
         """Return the ids of the instances in `state` that are not blocked, in order."""
         return tuple(item.id for item in self.instances if item.state is state and not item.blocked_reason)
+
+    @property
+    def machines(self) -> int:
+        """The number of machines that users count."""
+        return sum(instance.machines for instance in self.instances)
+
+    @property
+    def machines_running(self) -> int:
+        """The number of machines that run."""
+        return sum(instance.machines_running for instance in self.instances)
+
+    @property
+    def machines_ready(self) -> int:
+        """The number of machines that are ready."""
+        return sum(instance.machines_ready for instance in self.instances)
 
     def count(self, state: InstanceState) -> int:
         """Count the instances in `state`."""

@@ -59,8 +59,7 @@ def required_state(
         return RequiredState(name)
     if not observation.instances:
         return RequiredState(name, "which has no instances", lasts=True)
-    ready = sum(instance.ready for instance in observation.instances)
-    counts = f"of which {ready} of {len(observation.instances)} instances are ready"
+    counts = f"of which {observation.machines_ready} of {observation.machines} instances are ready"
     if not policy.may_act:
         return RequiredState(name, f"{counts} and which is suspended", lasts=True)
     if failure:

@@ -76,6 +76,8 @@ def months_until(month: str, number: int) -> list[str]:
 class Fleet:
     """The instances of a group: how many exist and how many run, by size. Some instances count twice or more.
 
+    A machine of a scaled group exists only while it runs.
+
     Attributes:
         existing: the number of instances by size, such as `t3.large`.
         running: the number of running instances by size.
@@ -90,7 +92,7 @@ class Fleet:
         existing, running = Counter[str](), Counter[str]()
         for instance in observation.instances:
             existing.update(instance.sizes)
-            if instance.state is InstanceState.RUNNING:
+            if instance.state is InstanceState.RUNNING or instance.scale is not None:
                 running.update(instance.sizes)
         return cls(dict(existing), dict(running))
 

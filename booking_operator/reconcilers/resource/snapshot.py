@@ -19,7 +19,7 @@ from booking_operator.domain.booking_timeline import BookingTimeline, TimelineSt
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.formatting import summarize
 from booking_operator.domain.group import Group
-from booking_operator.domain.instance import InstanceState, Lock, Observation
+from booking_operator.domain.instance import Lock, Observation
 from booking_operator.domain.locks import ClassifiedLocks, LockTagChanges, OwnLocks
 from booking_operator.domain.off_times import unbooked_since, with_off_times
 from booking_operator.domain.power import PowerPolicy
@@ -156,8 +156,8 @@ class ResourceSnapshot:
             return status
         return replace(
             status,
-            instances=len(seen.instances),
-            running=seen.count(InstanceState.RUNNING),
+            instances=seen.machines,
+            running=seen.machines_running,
             status=conditions.power_status(seen),
         )
 
