@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from booking_operator.cloud.aws.accounts import Accounts
+from booking_operator.cloud.aws.auto_scaling import AutoScalingApi
 from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
@@ -146,6 +147,7 @@ async def serving(
     apis: dict[str, ServiceApi] = {
         "ec2": Ec2Api(clients, describes, metrics=metrics),
         "rds": RdsApi(clients, describes, clock, metrics=metrics),
+        "asg": AutoScalingApi(clients, describes, metrics=metrics),
     }
     try:
         async with TaskGroup() as tasks:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-ServiceName = Literal["ec2", "rds"]
+ServiceName = Literal["ec2", "rds", "asg"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,16 @@ SERVICES: Mapping[str, ServiceFacts] = {
         ),
         max_batch=1,  # RDS has no call for several databases
         default_warm_up=timedelta(minutes=10),
+    ),
+    # Both switch by the same call, so a start and a stop share its limits.
+    "asg": ServiceFacts(
+        start_call="UpdateAutoScalingGroup",
+        stop_call="UpdateAutoScalingGroup",
+        tag_call="CreateOrUpdateTags",
+        untag_call="DeleteTags",
+        describe_calls=("DescribeAutoScalingGroups",),
+        max_batch=1,  # Auto Scaling has no call for several groups
+        default_warm_up=timedelta(minutes=5),
     ),
 }
 """The facts by `ServiceName`."""

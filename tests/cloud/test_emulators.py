@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from booking_operator.cloud.aws import ec2, rds
+from booking_operator.cloud.aws import auto_scaling, ec2, rds
+from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.group import Group
-from booking_operator.domain.instance import InstanceState, Lock
+from booking_operator.domain.instance import InstanceState, Lock, Scale
 from tests.support.driver_calls import CLOCK, WEB, lock, observe, open_driver, start, stop
 from tests.support.emulators import Emulator, Name, run_ministack
 from tests.support.moto_server import REGION
 
 SHOP = Group("rds", "", REGION, "shop")
+FRONT = Group("asg", "", REGION, "front")
 RUNNING, STOPPED = InstanceState.RUNNING, InstanceState.STOPPED
 ADA = Lock("ada", "2026-01-05T10:00:00Z")
 GONE = "i-0123456789abcdef0"
@@ -151,9 +153,86 @@ async def test_lock_tags_of_databases_are_written_and_removed(emulator: Emulator
         assert [instance.lock for instance in (await observe(driver, SHOP)).instances] == [None, None]
 
 
+def capacity_of(emulator: Emulator, name: str) -> tuple[str, str]:
+    """The size of an Auto Scaling group, and the one in its tag."""
+    row = emulator.scaled_group(name)
+    tags = {tag["Key"]: tag["Value"] for tag in row["Tags"]}
+    return f"{row['MinSize']}/{row['MaxSize']}/{row['DesiredCapacity']}", tags.get(CAPACITY_TAG, "")
+
+
+async def test_scaled_groups_are_found_by_their_tag_with_their_machines(emulator: Emulator) -> None:
+    emulator.create_scaled_group("web", "front", "1/4/2")
+    emulator.create_scaled_group("api", "front", "0/2/0")
+    emulator.create_scaled_group("other", "else", "1/1/1")
+    async with open_driver(CLOCK, "asg") as driver:
+        seen = await observe(driver, FRONT)
+    api, web = sorted(seen.instances, key=lambda item: item.id)
+    assert (web.state, web.scale, len(web.sizes)) == (RUNNING, Scale(2, 2), 2)
+    assert (api.state, api.scale, api.sizes) == (STOPPED, Scale(0, 0), ())
+    assert "its size from before is not known" in api.blocked_reason
+    assert (seen.machines, seen.machines_running) == (2, 2)
+
+
+async def test_all_pages_of_scaled_groups_are_read(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_scaling, "PAGE", 2)
+    for number in range(5):
+        emulator.create_scaled_group(f"web-{number}", "front", "0/1/0")
+    assert len(await states(FRONT, "asg")) == 5
+
+
+async def test_a_scaled_group_stops_and_starts_with_its_size(emulator: Emulator) -> None:
+    emulator.create_scaled_group("web", "front", "1/4/2")
+    async with open_driver(CLOCK, "asg") as driver:
+        await observe(driver, FRONT)
+        assert await stop(driver, ["web"], FRONT) == {"web": InstanceState.STOPPING}
+        assert capacity_of(emulator, "web") == ("0/0/0", "1/4/2")
+    async with open_driver(CLOCK, "asg") as driver:  # as after a restart
+        seen = await observe(driver, FRONT)
+        assert (seen.machines, seen.machines_running) == (2, 0)
+        assert await start(driver, ["web"], FRONT) == {"web": RUNNING}
+        assert capacity_of(emulator, "web") == ("1/4/2", "1/4/2")
+        assert (await observe(driver, FRONT)).all_ready
+
+
+async def test_a_size_that_a_user_changes_while_the_group_is_on_is_kept(emulator: Emulator) -> None:
+    emulator.create_scaled_group("web", "front", "1/4/2", **{CAPACITY_TAG: "1/2/1"})
+    async with open_driver(CLOCK, "asg") as driver:
+        await observe(driver, FRONT)
+        # The view does not have this change yet.
+        size = {"MinSize": 2, "MaxSize": 6, "DesiredCapacity": 3}
+        emulator.client("autoscaling").update_auto_scaling_group(AutoScalingGroupName="web", **size)
+        await stop(driver, ["web"], FRONT)
+        assert capacity_of(emulator, "web") == ("0/0/0", "2/6/3")
+        await start(driver, ["web"], FRONT)
+        assert capacity_of(emulator, "web") == ("2/6/3", "2/6/3")
+
+
+async def test_an_unknown_scaled_group_is_refused_alone(emulator: Emulator) -> None:
+    emulator.create_scaled_group("web", "front", "1/1/1")
+    async with open_driver(CLOCK, "asg") as driver:
+        await observe(driver, FRONT)
+        stopped = await stop(driver, ["web", "gone"], FRONT)
+        assert stopped == {"web": InstanceState.STOPPING, "gone": "GroupNotFound"}
+
+
+async def test_lock_tags_of_scaled_groups_are_written_and_removed(emulator: Emulator) -> None:
+    emulator.create_scaled_group("web", "front", "1/1/1")
+    async with open_driver(CLOCK, "asg") as driver:
+        await observe(driver, FRONT)
+        await lock(driver, ["web"], ADA, FRONT)
+    async with open_driver(CLOCK, "asg") as driver:
+        assert [instance.lock for instance in (await observe(driver, FRONT)).instances] == [ADA]
+        await lock(driver, ["web"], None, FRONT)
+    async with open_driver(CLOCK, "asg") as driver:
+        assert [instance.lock for instance in (await observe(driver, FRONT)).instances] == [None]
+
+
 # Where the emulators differ from AWS
 
 _API = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference"
+_SCALING_API = "https://docs.aws.amazon.com/autoscaling/ec2/APIReference"
 _RDS_API = "https://docs.aws.amazon.com/AmazonRDS/latest/APIReference"
 
 
@@ -193,6 +272,11 @@ def _first_page_of_one_launch(emulator: Emulator) -> int:
     client.run_instances(ImageId="ami-12c6146b", MinCount=7, MaxCount=7)
     reply = client.describe_instances(MaxResults=5)
     return sum(len(reservation["Instances"]) for reservation in reply["Reservations"])
+
+
+def _machine_size(emulator: Emulator) -> str:
+    name = emulator.create_scaled_group("web", "front", "1/1/1")
+    return str(emulator.scaled_group(name)["Instances"][0].get("InstanceType", ""))
 
 
 def _hibernation_shown(emulator: Emulator) -> bool:
@@ -261,6 +345,9 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "an instance shows that it can hibernate": Difference(
         _hibernation_shown, True, f"{_API}/API_Instance.html", ("ministack",)
+    ),
+    "a machine of a scaled group shows its size": Difference(
+        _machine_size, "m5.large", f"{_SCALING_API}/API_Instance.html", ("ministack",)
     ),
     "a stopped database cannot be stopped": Difference(
         _stop_stopped_database,

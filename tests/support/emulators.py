@@ -61,6 +61,36 @@ class Emulator:
         self.client("rds").create_db_cluster(DBClusterIdentifier=name, **whole)
         return f"cluster:{name}"
 
+    def create_scaled_group(self, name: str, tag: str, capacity: str, **tags: str) -> str:
+        """Create an Auto Scaling group with a capacity like `1/4/2`; return its id."""
+        client = self.client("autoscaling")
+        if not client.describe_launch_configurations()["LaunchConfigurations"]:
+            client.create_launch_configuration(
+                LaunchConfigurationName="machine", ImageId=_IMAGE, InstanceType="m5.large"
+            )
+        low, high, desired = (int(part) for part in capacity.split("/"))
+        client.create_auto_scaling_group(
+            AutoScalingGroupName=name,
+            LaunchConfigurationName="machine",
+            MinSize=low,
+            MaxSize=high,
+            DesiredCapacity=desired,
+            AvailabilityZones=[f"{REGION}a"],
+            Tags=[group_tag(name, key, value) for key, value in {APPLICATION_TAG: tag, **tags}.items()],
+        )
+        return name
+
+    def scaled_group(self, name: str) -> Any:
+        """The Auto Scaling group as the emulator shows it."""
+        found = self.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])
+        return found["AutoScalingGroups"][0]
+
+
+def group_tag(name: str, key: str, value: str) -> dict[str, Any]:
+    """A tag of an Auto Scaling group."""
+    whole = {"ResourceId": name, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": False}
+    return {**whole, "Key": key, "Value": value}
+
 
 _LOGIN = {"MasterUsername": "root", "MasterUserPassword": "not-a-secret"}
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -24,13 +24,13 @@ from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.batching.request_queue import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.group import Scope
-from booking_operator.domain.services import ServiceName
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.clock_skew import ClockSkewMonitor
 from booking_operator.engine.fence import FencedBody, MayWrite
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
+    from types_aiobotocore_autoscaling import AutoScalingClient
     from types_aiobotocore_ec2 import EC2Client
     from types_aiobotocore_rds import RDSClient
 
@@ -55,6 +55,9 @@ CONFIG = AioConfig(
     user_agent_extra="booking-operator",
 )
 
+
+ClientName = Literal["autoscaling", "ec2", "rds"]
+"""The names of botocore's clients."""
 
 _READS = ("Describe", "List")
 """The beginnings of the names of the API actions that change nothing. A standby replica may call them."""
@@ -130,7 +133,11 @@ class AwsClients:
         """Return the RDS client for `scope`, as `ec2` does for EC2."""
         return cast("RDSClient", await self._client("rds", scope))
 
-    async def release(self, service: ServiceName, scope: Scope) -> None:
+    async def autoscaling(self, scope: Scope) -> "AutoScalingClient":
+        """Return the client of EC2 Auto Scaling for `scope`, as `ec2` does for EC2."""
+        return cast("AutoScalingClient", await self._client("autoscaling", scope))
+
+    async def release(self, service: ClientName, scope: Scope) -> None:
         """Close an unused client after `CLOSE_DELAY_SECONDS`; a later call opens another.
 
         Each EC2 client takes more than a megabyte, and tenants may name any AWS region.
@@ -142,7 +149,7 @@ class AwsClients:
             await opened.closes.aclose()
             self._closing.remove(opened.closes)
 
-    async def ready(self, service: ServiceName, scope: Scope) -> None:
+    async def ready(self, service: ClientName, scope: Scope) -> None:
         """Open the client of a service and load the credentials of its account.
 
         Raises:
@@ -181,7 +188,7 @@ class AwsClients:
             async with asyncio.timeout(self._call_seconds):
                 yield
 
-    async def _client(self, service: ServiceName, scope: Scope) -> Any:
+    async def _client(self, service: ClientName, scope: Scope) -> Any:
         opened = self._clients.get((service, scope))
         if opened is None:
             self._accounts.check_scope(scope)
@@ -191,7 +198,7 @@ class AwsClients:
             self._opening.pop((service, scope), None)
         return opened.client
 
-    async def _open(self, service: ServiceName, scope: Scope) -> "_Opened":
+    async def _open(self, service: ClientName, scope: Scope) -> "_Opened":
         session, stack = self._session(scope.account), AsyncExitStack()
         with translate_errors("OpenClient"):
             opening: Any = session.client(service, region_name=scope.region or None)
