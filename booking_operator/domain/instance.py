@@ -112,6 +112,12 @@ class Instance:
         return self.state is InstanceState.RUNNING and checked and whole
 
     @property
+    def can_start(self) -> bool:
+        """Whether it is off. A scaled group may launch machines while the ones from before still end."""
+        ending = self.scale is not None and self.state is InstanceState.STOPPING
+        return ending or self.state is InstanceState.STOPPED
+
+    @property
     def machines(self) -> int:
         """How many machines users count: one, or the desired size of a scaled group."""
         return 1 if self.scale is None else self.scale.desired
@@ -152,9 +158,14 @@ class Observation:
         """Return the ids of the instances in one of `states`, in order."""
         return tuple(instance.id for instance in self.instances if instance.state in states)
 
-    def unblocked(self, state: InstanceState) -> tuple[str, ...]:
-        """Return the ids of the instances in `state` that are not blocked, in order."""
-        return tuple(item.id for item in self.instances if item.state is state and not item.blocked_reason)
+    def startable(self) -> tuple[str, ...]:
+        """Return the ids of the instances that can be started and are not blocked, in order."""
+        return tuple(item.id for item in self.instances if item.can_start and not item.blocked_reason)
+
+    def stoppable(self) -> tuple[str, ...]:
+        """Return the ids of the running instances that are not blocked, in order."""
+        running = InstanceState.RUNNING
+        return tuple(item.id for item in self.instances if item.state is running and not item.blocked_reason)
 
     @property
     def machines(self) -> int:

@@ -216,7 +216,7 @@ def decide(
     in_transition = bool(observation.ids(InstanceState.PENDING, InstanceState.STOPPING))
     if state.running_wanted:
         start, blocked = (
-            observation.unblocked(InstanceState.STOPPED),
+            observation.startable(),
             _blocked(observation, InstanceState.RUNNING),
         )
         graces = _waiting(waits, _START_WAITS, start, state.at)
@@ -226,7 +226,7 @@ def decide(
         return Plan(
             start=start, graces=graces, blocked=blocked, started=remembered, in_transition=in_transition
         )
-    stop, blocked = observation.unblocked(InstanceState.RUNNING), _blocked(observation, InstanceState.STOPPED)
+    stop, blocked = observation.stoppable(), _blocked(observation, InstanceState.STOPPED)
     confirmed_stopped = observation.ids(InstanceState.STOPPED)
     if policy.unbooked is UnbookedPolicy.LEAVE and observation.at < observed_since + VISIBILITY_DELAY:
         confirmed_stopped = ()
@@ -346,7 +346,7 @@ def stop_when_deleted(
     """
     if not (policy.stop_when_deleted and policy.may_act):
         return ()
-    running = observation.unblocked(InstanceState.RUNNING)
+    running = observation.stoppable()
     return tuple(id_ for id_ in running if policy.unbooked is UnbookedPolicy.STOP or id_ in started)
 
 

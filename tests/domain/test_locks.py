@@ -80,7 +80,7 @@ def test_a_foreign_lock_blocks_until_it_expires() -> None:
     assert found.expires_at == NOW + timedelta(hours=3)
     blocked = locks.block_foreign(view(BOB, None), found)
     assert blocked.instances[0].blocked_reason == "is locked by bob until 2026-01-05T12:00:00Z"
-    assert blocked.unblocked(RUNNING) == ("i-1",)
+    assert blocked.stoppable() == ("i-1",)
     assert marks(view(BOB), ADA).write == ()
 
 

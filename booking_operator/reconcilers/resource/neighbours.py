@@ -11,7 +11,6 @@ from booking_operator.api.resource import ResourceStatus
 from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.conditions import ON_THEIR_WAY
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
-from booking_operator.domain.instance import InstanceState
 from booking_operator.domain.power import Wait
 from booking_operator.domain.sequence import (
     DependentState,
@@ -169,9 +168,10 @@ _UNSEEN = ("not observed yet",)
 
 def _may_wait(snapshot: ResourceSnapshot) -> bool:
     """Whether the view shows instances to start or to stop. Otherwise no other Resource needs to be read."""
-    before = InstanceState.STOPPED if snapshot.state.running_wanted else InstanceState.RUNNING
     observation = snapshot.observation
-    return snapshot.policy.may_act and observation is not None and observation.count(before) > 0
+    if observation is None or not snapshot.policy.may_act:
+        return False
+    return bool(observation.startable() if snapshot.state.running_wanted else observation.stoppable())
 
 
 def _viewed_since(item: ResourceSnapshot, since: datetime) -> bool:
