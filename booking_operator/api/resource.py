@@ -38,7 +38,7 @@ class ResourceSpec:
     ]
     """The group: all instances whose tag `resource-booking-application` has this value. Immutable."""
     type: fields.ServiceType = "ec2"
-    """The cloud service: `ec2` or `rds`. Immutable."""
+    """The cloud service: `ec2`, `rds`, or `asg` for EC2 Auto Scaling groups. Immutable."""
     booked_by: Annotated[str, Field(max_length=256)] = ""
     """The user of an ad-hoc booking, which needs no Booking object. It needs booked_until as well."""
     booked_until: fields.OptionalDate = ""
