@@ -6,15 +6,13 @@ size to restore.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from sys import intern
 from typing import TYPE_CHECKING
 
-from booking_operator.cloud.aws import tags as tagging
+from booking_operator.cloud.aws.auto_scaling_parser import ScaledGroup, read_group
 from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.records import Reading, SkippedRows
-from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, Tag, read_lock, write_lock
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, Tag, write_lock
 from booking_operator.cloud.driver import (
     TAGGED,
     Action,
@@ -24,9 +22,9 @@ from booking_operator.cloud.driver import (
     Operation,
     Record,
 )
-from booking_operator.domain.capacity import CAPACITY_TAG, OFF, Capacity, off_reason, parse_capacity
+from booking_operator.domain.capacity import CAPACITY_TAG, OFF, Capacity, off_reason
 from booking_operator.domain.group import Scope
-from booking_operator.domain.instance import Instance, InstanceState, Scale
+from booking_operator.domain.instance import InstanceState
 from booking_operator.domain.services import SERVICES
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 
@@ -35,16 +33,11 @@ if TYPE_CHECKING:
     from types_aiobotocore_autoscaling.type_defs import (
         AutoScalingGroupNamesTypeTypeDef,
         AutoScalingGroupsTypeTypeDef,
-        AutoScalingGroupTypeDef,
         TagTypeDef,
     )
 
 PAGE = 100
 """Groups per page: the maximum of Auto Scaling."""
-_IN_SERVICE = "InService"
-_NODE_GROUP_TAG = "eks:nodegroup-name"
-"""EKS writes this tag on the groups of its managed node groups. See
-https://docs.aws.amazon.com/eks/latest/userguide/managed-node-groups.html."""
 
 
 class AutoScalingApi:
@@ -67,21 +60,21 @@ class AutoScalingApi:
         Raises:
             CloudError: a call failed.
         """
-        records, remembered = list[Record](), dict[str, Capacity]()
-        reading, token = Reading(), ""
+        groups, reading, token = list[ScaledGroup](), Reading(), ""
         while True:
             page = await self._page(scope, token)
             for row in page["AutoScalingGroups"]:
-                record = reading.read(row, _record, "AutoScalingGroupName")
-                if record is not None:
-                    records.append(record)
-                    _remember(remembered, row)
+                group = reading.read(row, read_group, "AutoScalingGroupName")
+                if group is not None:
+                    groups.append(group)
             token = page.get("NextToken", "")
             if not token:
                 break
         self._skipped.note(scope, reading)
-        self._remembered[scope] = remembered
-        return records
+        self._remembered[scope] = {
+            group.record.instance.id: group.remembered for group in groups if group.remembered is not None
+        }
+        return [group.record for group in groups]
 
     async def check(self, _: Scope, ids: Collection[str]) -> Mapping[str, str]:
         """Return an empty text for each id: a group is ready when its machines are in service."""
@@ -143,18 +136,17 @@ class AutoScalingApi:
         slot = self._describes.slot(scope, "DescribeAutoScalingGroups")
         async with slot, self._clients.call("autoscaling:DescribeAutoScalingGroups", scope, [name]):
             page = await client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])
-        row = next(iter(page["AutoScalingGroups"]), None)
-        if row is None:
-            raise CloudError(
-                "GroupNotFound", f"{name} does not exist any more.", kind=FailureKind.REFUSED, ids=[name]
-            )
-        capacity = _capacity(row)
+        group = next(filter(None, map(read_group, page["AutoScalingGroups"])), None)
+        if group is None:
+            text = f"{name} does not exist any more, or has no tag {APPLICATION_TAG}."
+            raise CloudError("GroupNotFound", text, kind=FailureKind.REFUSED, ids=[name])
+        capacity = group.capacity
         if capacity.is_off:
             # Without a machine there is no size to remember. It may still scale out by itself.
-            if capacity != OFF and name in self._remembered.get(scope, {}):
+            if capacity != OFF and group.remembered is not None:
                 await self._resize(client, scope, name, OFF)
             return
-        if tagging.to_dict(_tags(row)).get(CAPACITY_TAG) != str(capacity):
+        if group.remembered != capacity:
             await self._write_tags(client, scope, name, [{"Key": CAPACITY_TAG, "Value": str(capacity)}])
         self._remembered.setdefault(scope, {})[name] = capacity
         await self._resize(client, scope, name, OFF)
@@ -190,84 +182,3 @@ class AutoScalingApi:
 
 def _of_group(name: str) -> "TagTypeDef":
     return {"ResourceId": name, "ResourceType": "auto-scaling-group", "Key": ""}
-
-
-def _tags(row: "AutoScalingGroupTypeDef") -> list[Tag]:
-    return [{"Key": tag["Key"], "Value": tag.get("Value", "")} for tag in row.get("Tags", ())]
-
-
-def _capacity(row: "AutoScalingGroupTypeDef") -> Capacity:
-    return Capacity(row["MinSize"], row["MaxSize"], row["DesiredCapacity"])
-
-
-def _remember(remembered: dict[str, Capacity], row: "AutoScalingGroupTypeDef") -> None:
-    try:
-        capacity = parse_capacity(tagging.to_dict(_tags(row))[CAPACITY_TAG])
-    except (KeyError, ValueError):  # `off_reason` says what is wrong
-        return
-    remembered[row["AutoScalingGroupName"]] = capacity
-
-
-def _record(row: "AutoScalingGroupTypeDef") -> Record | None:
-    """Parse one group; return None if it has no application tag or is being deleted.
-
-    Raises:
-        Exception: the group is invalid.
-    """
-    tags = tagging.to_dict(_tags(row))
-    if not tags.get(APPLICATION_TAG) or row.get("Status"):  # only a group that is being deleted has a status
-        return None
-    capacity, machines = _capacity(row), row.get("Instances", ())
-    in_service = sum(machine.get("LifecycleState") == _IN_SERVICE for machine in machines)
-    ignored = tagging.ignored_reason(tags)
-    instance = Instance(
-        row["AutoScalingGroupName"],
-        _state(capacity, len(machines)),
-        lock=read_lock(tags),
-        launched_at=row.get("CreatedTime"),
-        sizes=tuple(intern(machine.get("InstanceType", "")) for machine in machines),
-        scale=Scale(_desired(capacity, tags), in_service),
-    )
-    blocked = ignored or _managed_elsewhere(tags) or _obstacle(row, instance.state, tags)
-    return Record(
-        tag=tags[APPLICATION_TAG],
-        instance=replace(instance, blocked_reason=blocked),
-        managed=tagging.asks_for_resource(tags),
-        left_out=bool(ignored),
-    )
-
-
-def _state(capacity: Capacity, machines: int) -> InstanceState:
-    """Return the power state. A group that is on counts as running before its machines are in service."""
-    if not capacity.is_off:
-        return InstanceState.RUNNING
-    return InstanceState.STOPPING if machines else InstanceState.STOPPED
-
-
-def _desired(capacity: Capacity, tags: Mapping[str, str]) -> int:
-    """Return how many machines the group has while it is on; zero if that is not known."""
-    if not capacity.is_off:
-        return capacity.desired
-    try:
-        return parse_capacity(tags.get(CAPACITY_TAG, "")).desired
-    except ValueError:
-        return 0
-
-
-def _managed_elsewhere(tags: Mapping[str, str]) -> str:
-    """Return which other service of AWS sets the size of a group; empty if none does."""
-    if name := tags.get(_NODE_GROUP_TAG):
-        return (
-            f"belongs to the EKS node group {name}, which sets its size; scale the node group instead, and "
-            f"remove the tag {APPLICATION_TAG}"
-        )
-    return ""
-
-
-def _obstacle(row: "AutoScalingGroupTypeDef", state: InstanceState, tags: Mapping[str, str]) -> str:
-    """Return why the group cannot be switched on or off now; empty if it can."""
-    needed = "Terminate" if state is InstanceState.RUNNING else "Launch"
-    suspended = {item.get("ProcessName") for item in row.get("SuspendedProcesses", ())}
-    if needed in suspended:
-        return f"has the suspended process {needed}; resume it"
-    return off_reason(tags.get(CAPACITY_TAG)) if state is not InstanceState.RUNNING else ""
