@@ -1,4 +1,4 @@
-"""EC2 and RDS in memory: slow state transitions, request limits, stale Describes, missing capacity.
+"""EC2, RDS and Auto Scaling in memory: slow transitions, request limits, stale Describes, missing capacity.
 
 Each instance keeps the history of its states. The oracle compares statuses and calls with this history.
 """
@@ -11,28 +11,37 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS
+from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.group import Scope
 from tests.sim.kernel import Kernel
 from tests.support.aws_limits import Limits
 
-TRANSITIONS = {"ec2": (4.0, 40.0), "rds": (20.0, 120.0)}
+TRANSITIONS = {"ec2": (4.0, 40.0), "rds": (20.0, 120.0), "asg": (10.0, 90.0)}
 """Minimum and maximum duration of a start or stop, in seconds."""
 CHECKS = (5.0, 120.0)
 """Minimum and maximum time until the status checks of a running instance pass, in seconds."""
+DESCRIBED = {"DescribeInstances": "ec2", "DescribeDBInstances": "rds", "DescribeAutoScalingGroups": "asg"}
+"""The calls that show all instances of a service."""
+OFF = "0/0/0"
+"""The size of a group that is off."""
+_ID_PREFIXES = {"ec2": "i-", "rds": "db:d", "asg": "asg-"}
 _RDS_STATES = {"running": "available", "pending": "starting", "stopped": "stopped", "stopping": "stopping"}
 
 
 @dataclass
 class Machine:
-    """One EC2 instance or DB instance.
+    """One EC2 instance, DB instance, or Auto Scaling group. A group has one machine while it is on.
 
     Attributes:
-        id: the instance id; for a DB instance `db:` and its name.
+        id: the instance id; for a DB instance `db:` and its name; for a group its name.
         pool: the instance type and the zone, such as `m5.large in eu-west-1a`.
         history: (instant, state): each state, with the instant at which it began (true time).
         terminated: the instant of the termination; None before it.
         last_action: the process that last started or stopped it (empty for a user), and the instant.
         checked_at: when its status checks pass after the last start (true time).
+        capacity: the present size of a group, `min/max/desired`; empty for all others.
+        wanted_capacity: the size that users want for the group while it is on.
+        resized_at: when a user changed it last (true time).
     """
 
     id: str
@@ -44,6 +53,9 @@ class Machine:
     terminated: float | None = None
     last_action: tuple[str, float] = ("", -1e9)
     checked_at: float = -1e9
+    capacity: str = ""
+    wanted_capacity: str = ""
+    resized_at: float = -1e9
 
     def state_at(self, seconds: float) -> str:
         """Return the state at an instant (true time)."""
@@ -87,6 +99,7 @@ class Call:
         client: the name of the calling process.
         sent_at: when the call left the process (true time).
         error: the error code of the response; empty for success.
+        verb: `start` or `stop` for a call that switches instances; empty for all others.
     """
 
     client: str
@@ -95,6 +108,7 @@ class Call:
     ids: tuple[str, ...]
     sent_at: float
     error: str = ""
+    verb: str = ""
 
 
 class SimAws:
@@ -119,9 +133,11 @@ class SimAws:
         self, service: str, scope: Scope, tag: str, pool: str = "m5.large in eu-west-1a", **tags: str
     ) -> Machine:
         """Create an instance in the state `stopped`."""
-        number = len(self.machines)
-        id_ = f"i-{number:04}" if service == "ec2" else f"db:d{number:04}"
+        id_ = f"{_ID_PREFIXES[service]}{len(self.machines):04}"
         machine = Machine(id_, service, scope, pool, {APPLICATION_TAG: tag} | tags)
+        if service == "asg":
+            machine.pool, machine.capacity, machine.wanted_capacity = "none", OFF, "1/4/1"
+            machine.tags[CAPACITY_TAG] = machine.wanted_capacity
         self.machines[id_] = machine
         return machine
 
@@ -133,7 +149,18 @@ class SimAws:
         if verb == "terminate":
             machine.terminated = machine.terminated or self._kernel.now
         else:
+            if machine.service == "asg":
+                if verb == "stop":
+                    machine.wanted_capacity = machine.tags[CAPACITY_TAG]
+                machine.capacity = machine.wanted_capacity if verb == "start" else OFF
             self._change_state(machine, verb, "")
+
+    def resize(self, id_: str, capacity: str) -> None:
+        """Change the size of a group that is on; a no-op for all others."""
+        machine = self.machines[id_]
+        if machine.capacity not in {"", OFF}:
+            machine.capacity = machine.wanted_capacity = capacity
+            machine.resized_at = self._kernel.now
 
     # Calls of clients. `serve` runs at the instant at which a call arrives.
 
@@ -142,16 +169,19 @@ class SimAws:
     ) -> Any:
         """Process one call and return the response.
 
+        `lock` is the content of its tags, or the size that it gives to a group.
+
         Raises:
             ClientError: AWS refuses the call.
         """
+        verb = _verb(action, lock)
         try:
             answer = self._serve(client, action, scope, ids, lock)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            self.on_call(Call(client, action, scope, tuple(ids), sent_at, code))
+            self.on_call(Call(client, action, scope, tuple(ids), sent_at, code, verb))
             raise
-        self.on_call(Call(client, action, scope, tuple(ids), sent_at))
+        self.on_call(Call(client, action, scope, tuple(ids), sent_at, verb=verb))
         return answer
 
     def _serve(self, client: str, action: str, scope: Scope, ids: Sequence[str], lock: Any) -> Any:
@@ -164,10 +194,8 @@ class SimAws:
             raise client_error(
                 action, "RequestLimitExceeded", "Request limit exceeded by calls of this client."
             )
-        if action == "DescribeInstanceStatus":
-            return self._checks(ids)
         if action.startswith("Describe"):
-            return self._describe(action, scope)
+            return self._describe(action, scope, ids)
         for id_ in ids:
             machine = self.machines.get(id_)
             if machine is None or machine.state_at(self._kernel.now) == "terminated":
@@ -178,8 +206,10 @@ class SimAws:
             raise client_error(action, "InvalidParameterCombination", "The parameter combination is invalid.")
         if "Tags" in action:
             return self._tag(ids, lock)
-        verb = "start" if action.startswith("Start") else "stop"
+        verb = _verb(action, lock)
         self._check(action, verb, ids)
+        if action == "UpdateAutoScalingGroup":
+            self.machines[ids[0]].capacity = lock
         return {id_: self._change_state(self.machines[id_], verb, client) for id_ in ids}
 
     def _check(self, action: str, verb: str, ids: Sequence[str]) -> None:
@@ -227,12 +257,12 @@ class SimAws:
             machine.checked_at = arrival + self._check_seconds.uniform(*CHECKS)
         return before, machine.state_at(now)
 
-    def _tag(self, ids: Sequence[str], lock: dict[str, str] | None) -> None:
+    def _tag(self, ids: Sequence[str], written: dict[str, str] | None) -> None:
         for id_ in ids:
             tags = self.machines[id_].tags
-            for key in LOCK_TAGS:
+            for key in () if written and CAPACITY_TAG in written else LOCK_TAGS:
                 tags.pop(key, None)
-            tags |= lock or {}
+            tags |= written or {}
 
     def _checks(self, ids: Sequence[str]) -> list[tuple[str, bool]]:
         """Return the running instances of `ids`, and whether their status checks have passed."""
@@ -240,18 +270,29 @@ class SimAws:
         running = (self.machines[id_] for id_ in ids if self.machines[id_].state_at(now) == "running")
         return [(machine.id, machine.checked_at <= now) for machine in running]
 
-    def _describe(self, action: str, scope: Scope) -> list[tuple[Machine, str]]:
-        instant = self._kernel.now - self._random.uniform(0, self.faults.lag)
+    def _describe(self, action: str, scope: Scope, ids: Sequence[str]) -> list[Any]:
+        """Return the instances with their states. Those that a call names are not stale."""
+        if action == "DescribeInstanceStatus":
+            return self._checks(ids)
+        instant = self._kernel.now - (0 if ids else self._random.uniform(0, self.faults.lag))
         if action == "DescribeDBClusters":
             return []
-        service = "ec2" if action == "DescribeInstances" else "rds"
+        service = DESCRIBED[action]
         return [
             (machine, machine.state_at(instant))
             for machine in self.machines.values()
             if machine.service == service
             and machine.scope == scope
+            and (not ids or machine.id in ids)
             and machine.state_at(instant) != "terminated"
         ]
+
+
+def _verb(action: str, size: Any) -> str:
+    """Return `start` or `stop` for a call that switches instances; empty for all others."""
+    if action == "UpdateAutoScalingGroup":
+        return "stop" if size == OFF else "start"
+    return next((verb for verb in ("start", "stop") if action.startswith(verb.capitalize())), "")
 
 
 def client_error(action: str, code: str, message: str, status: int = 400) -> ClientError:

@@ -27,6 +27,7 @@ from booking_operator.cloud.service import Driver
 from booking_operator.domain.acceptance import Decision
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
+from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger, Reported
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState, Lock
@@ -48,7 +49,7 @@ from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot
 from tests.sim.client import SimKubeClient
 from tests.sim.kube import Request
 from tests.sim.mailbox import SimChannel
-from tests.sim.sessions import SimSessions
+from tests.sim.sessions import SimSessions, Written
 from tests.support.usage_integration import Rebooked, TracedMeter
 
 STALE_SECONDS = 20.0
@@ -245,9 +246,7 @@ class PendingCountsAsRunning(SimSessions):
     """The response of StartInstances reports `running` in place of `pending`."""
 
     @override
-    async def send(
-        self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
-    ) -> Any:
+    async def send(self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Written = None) -> Any:
         answers = await super().send(action, scope, ids, lock)
         if action != "StartInstances":
             return answers
@@ -258,11 +257,19 @@ class ChecksAlwaysPass(SimSessions):
     """Status checks that are initializing count as passed."""
 
     @override
-    async def send(
-        self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
-    ) -> Any:
+    async def send(self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Written = None) -> Any:
         answers = await super().send(action, scope, ids, lock)
         return [(id_, True) for id_, _ in answers] if action == "DescribeInstanceStatus" else answers
+
+
+class ForgetsSizes(SimSessions):
+    """The size of a group is not written before the group is scaled down."""
+
+    @override
+    async def send(self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Written = None) -> Any:
+        if action == "CreateOrUpdateTags" and CAPACITY_TAG in (lock or ()):
+            return None
+        return await super().send(action, scope, ids, lock)
 
 
 class LosesMessages(SimChannel):

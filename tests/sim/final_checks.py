@@ -7,6 +7,7 @@ from traceback import format_exception
 
 from booking_operator.api.kinds import KINDS
 from booking_operator.domain.notification import NotificationTrigger
+from booking_operator.domain.services import SERVICES
 from booking_operator.engine.introspection import BOUNDED
 from booking_operator.engine.store import Key
 from tests.sim.aws import Machine
@@ -51,15 +52,15 @@ CREATION_SECONDS = 10.0
 """Seconds after the start of an occurrence within which the next one must have its booking."""
 MAX_EXTRA_TIMERS = 5
 """How many timers a process may have in addition to one for each task."""
-SCOPES, ACTIONS = 4, 5
-"""EC2 and RDS in two accounts; five actions each."""
+SCOPES, ACTIONS = 2 * len(SERVICES), 5
+"""All services in two accounts; five actions each."""
 TASKS = {
     "event writer": 8,
-    "inventory poll": 2,
+    "inventory poll": len(SERVICES),
     "request queue": SCOPES * ACTIONS,
     "call": SCOPES * ACTIONS,
     "describe": SCOPES,
-    "status check poll": 2,
+    "status check poll": len(SERVICES),
     "status checks": SCOPES,
     "reconcile": 12,
     "confirm": 12,
@@ -327,6 +328,9 @@ class FinalChecks:
         """Return how many instances of a group exist, and how many of them run, at an instant."""
         machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
         states = Counter(machine.state_at(at) for machine in machines)
+        if resource["spec"].get("type") == "asg":  # its machines exist only while they run
+            exist = states["pending"] + states["running"] + states["stopping"]
+            return exist, exist
         return len(machines) - states["terminated"], states["running"]
 
     def _check_leaks(self, replica: Replica) -> None:

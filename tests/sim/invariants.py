@@ -7,10 +7,11 @@ from datetime import timedelta
 
 from booking_operator.api.kinds import KINDS, USAGE
 from booking_operator.api.usage import to_sums
+from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.parsing import parse_rfc3339
 from booking_operator.domain.usage import UsageSums, to_second
 from booking_operator.engine.store import Key
-from tests.sim.aws import Call, Machine
+from tests.sim.aws import DESCRIBED, OFF, Call, Machine
 from tests.sim.kernel import EPOCH
 from tests.sim.kube import Request
 from tests.sim.oracle import (
@@ -43,8 +44,8 @@ CLOCK_MARGIN = timedelta(seconds=1)
 """Time between a decision about a booking and its write, in which the clock goes on."""
 STATUS_DELAY = 70.0
 """Seconds from the decision of a status to its write, at most. The back-off of writes is 60 s at most."""
-_OTHER_DESCRIBES = {"DescribeDBClusters", "DescribeInstanceStatus"}
-"""The calls that show no state of an instance."""
+RESIZE_SECONDS = 100.0
+"""A size that a user has changed in this time before a call may be lost: between the two calls of a stop."""
 OBSERVATION_LAG = 6.0
 """Maximum age of the states in a Describe, in seconds: the largest `CloudFaults.lag`, and a margin."""
 
@@ -107,20 +108,33 @@ class Invariants:
         self._check_limits(call, state)
         if call.error:
             self.count_failure("aws", call.client, call.action, call.error)
-        service = "rds" if "DB" in call.action else "ec2"
         if call.action.startswith("Describe"):
-            if not call.error and call.action not in _OTHER_DESCRIBES:
+            if not call.error and call.action in DESCRIBED and not call.ids:
+                service = DESCRIBED[call.action]
                 self._observations[call.client, service, call.scope.account].append(call.sent_at)
             return
         self._check_leader(call, state)
         for id_ in call.ids:
             machine = self._world.aws.machines.get(id_)
-            if machine is not None and call.action.startswith("Stop"):
+            if machine is not None and machine.capacity and not call.error:
+                self._check_size(machine, call)
+            if machine is not None and call.verb == "stop":
                 self._check_stop(machine, call, state)
-            elif machine is not None and call.action.startswith("Start"):
+            elif machine is not None and call.verb == "start":
                 self._check_start(machine, call, state)
             elif machine is not None and call.action in {"DeleteTags", "RemoveTagsFromResource"}:
                 self._check_release(machine, call, state)
+
+    def _check_size(self, machine: Machine, call: Call) -> None:
+        """Check that a group has its size, or remembers it. The operator may miss a change during a stop."""
+        if call.sent_at - machine.resized_at < RESIZE_SECONDS:
+            return
+        kept = machine.tags[CAPACITY_TAG] if machine.capacity == OFF else machine.capacity
+        if kept != machine.wanted_capacity:
+            raise ViolationError(
+                Invariant.SIZE_KEPT,
+                f"{machine.id} has or remembers {kept}, but users want {machine.wanted_capacity}",
+            )
 
     def _check_limits(self, call: Call, state: ReplicaState) -> None:
         """Check the request limits of one process, unless its clock was ever set."""

@@ -221,6 +221,13 @@ MUTATIONS = (
         27,
     ),
     Mutation(
+        "a size is not remembered",
+        "The size of an Auto Scaling group is not written into its tag before the group is scaled down.",
+        Invariant.SIZE_KEPT,
+        Build(sessions=bugs.ForgetsSizes),
+        22,
+    ),
+    Mutation(
         "status checks always pass",
         "Status checks that are initializing count as passed.",
         Invariant.TRUE_STATUS,

@@ -1,6 +1,6 @@
 """`cloud.aws.clients.Sessions` over simulated links.
 
-The clients of EC2 and RDS respond like those of botocore.
+The clients of EC2, RDS and Auto Scaling respond like those of botocore.
 """
 
 import asyncio
@@ -17,10 +17,12 @@ from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.metrics import NO_METRICS, CloudMetrics
-from tests.sim.aws import SimAws, rds_state
+from tests.sim.aws import Machine, SimAws, rds_state
 from tests.sim.kernel import Kernel
 from tests.sim.network import Link, NoReplyError, NotSentError
 
+Written = Mapping[str, str] | str | None
+"""The content of the tags that a call writes, or the size that it gives to a group."""
 READ_SECONDS = 20
 """Read timeout of a call."""
 _URL = "https://aws.invalid"
@@ -57,6 +59,11 @@ class SimSessions:
         self._accounts.check_scope(scope)
         return SimRds(self, scope)
 
+    async def autoscaling(self, scope: Scope) -> "SimAutoScaling":
+        """Return the client of Auto Scaling; raises `CloudError` for an unknown account."""
+        self._accounts.check_scope(scope)
+        return SimAutoScaling(self, scope)
+
     async def ready(self, _service: str, scope: Scope) -> None:
         """Raise `CloudError` if the account is unknown."""
         self._accounts.check_scope(scope)
@@ -71,9 +78,7 @@ class SimSessions:
             async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
                 yield
 
-    async def send(
-        self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
-    ) -> Any:
+    async def send(self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Written = None) -> Any:
         """Send one call and return the response; raises the exceptions of botocore."""
         if not (action.startswith("Describe") or self._live()):
             raise HTTPClientError(error="this replica is not the leader")
@@ -181,6 +186,55 @@ class SimRds:
     async def remove_tags_from_resource(self, ResourceName: str, TagKeys: Any) -> None:  # noqa: N803
         del TagKeys
         await self._send("RemoveTagsFromResource", self._scope, (_id(ResourceName),))
+
+
+_LIFECYCLES = {"pending": "Pending", "running": "InService", "stopping": "Terminating"}
+
+
+class SimAutoScaling:
+    """The client of Auto Scaling."""
+
+    def __init__(self, sessions: SimSessions, scope: Scope) -> None:
+        self._send, self._scope = sessions.send, scope
+
+    async def describe_auto_scaling_groups(
+        self,
+        AutoScalingGroupNames: Sequence[str] = (),  # noqa: N803
+        **_: Any,
+    ) -> dict[str, Any]:
+        found = await self._send("DescribeAutoScalingGroups", self._scope, tuple(AutoScalingGroupNames))
+        return {"AutoScalingGroups": [_group_row(machine, state) for machine, state in found]}
+
+    async def update_auto_scaling_group(
+        self,
+        AutoScalingGroupName: str,  # noqa: N803
+        MinSize: int,  # noqa: N803
+        MaxSize: int,  # noqa: N803
+        DesiredCapacity: int,  # noqa: N803
+    ) -> None:
+        size = f"{MinSize}/{MaxSize}/{DesiredCapacity}"
+        await self._send("UpdateAutoScalingGroup", self._scope, (AutoScalingGroupName,), size)
+
+    async def create_or_update_tags(self, Tags: Any) -> None:  # noqa: N803
+        ids = tuple({tag["ResourceId"]: None for tag in Tags})
+        await self._send("CreateOrUpdateTags", self._scope, ids, _lock_tags(Tags))
+
+    async def delete_tags(self, Tags: Any) -> None:  # noqa: N803
+        await self._send("DeleteTags", self._scope, tuple({tag["ResourceId"]: None for tag in Tags}))
+
+
+def _group_row(machine: Machine, state: str) -> dict[str, Any]:
+    """The row of a group with one machine. Its size may be newer than the state."""
+    low, high, desired = (int(part) for part in machine.capacity.split("/"))
+    machine_row = {"InstanceType": "m5.large", "LifecycleState": _LIFECYCLES.get(state, "")}
+    return {
+        "AutoScalingGroupName": machine.id,
+        "MinSize": low,
+        "MaxSize": high,
+        "DesiredCapacity": desired,
+        "Instances": [machine_row] if state in _LIFECYCLES else [],
+        "Tags": [{"Key": key, "Value": value} for key, value in machine.tags.items()],
+    }
 
 
 def _id(arn: str) -> str:

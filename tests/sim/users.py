@@ -45,6 +45,11 @@ class Users:
         if machine < len(self.machines):
             self._aws.by_hand(self.machines[machine], verb)
 
+    def resize(self, machine: int, capacity: str) -> None:
+        """Change the size of an Auto Scaling group that is on."""
+        if machine < len(self.machines):
+            self._aws.resize(self.machines[machine], capacity)
+
     def create(self, plural: str, name: str, spec: dict[str, Any]) -> None:
         """Create an object."""
         if plural == "resources":

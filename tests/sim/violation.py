@@ -16,6 +16,7 @@ class Invariant(StrEnum):
     NO_SURPRISE = "no surprise"
     TRUE_STATUS = "status is true"
     EXACT_USAGE = "usage is exact"
+    SIZE_KEPT = "sizes are kept"
     OFF_TIMES = "off times are kept"
     ORDER = "starts and stops are in order"
     NO_OVERLAP = "accepted never overlaps"

@@ -20,8 +20,9 @@ class Workload:
     """Generates the initial world and the user actions in the script of a seed.
 
     Attributes:
-        rng: the source of all random choices in the script, apart from those of `rules`.
+        rng: the source of all random choices in the script, apart from those of `rules` and `scaled`.
         rules: the source of the choices about the rules for bookings.
+        scaled: the source of the choices about Auto Scaling groups.
         replicas: the number of replicas.
         elected: whether the replicas elect a leader.
         lease: LeaseDuration in seconds; 0 without leader election.
@@ -37,6 +38,7 @@ class Workload:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"{seed}/script")
         self.rules = random.Random(f"{seed}/rules")
+        self.scaled = random.Random(f"{seed}/scaled")
         self.replicas = self.rng.choice((1, 1, 2, 2, 3))
         self.elected = self.replicas > 1 or self.rng.random() < 0.1
         self.lease = self.rng.choice((12.0, 15.0, 30.0)) if self.elected else 0.0
@@ -62,12 +64,17 @@ class Workload:
         max_instances = self.rng.choice((1, 2, 3, 8))
         for group in self.groups:
             service = "rds" if self.rng.random() < 0.15 else "ec2"
+            if service == "ec2" and self.scaled.random() < 0.1:
+                service = "asg"
             account = "acme" if self.rng.random() < 0.2 else ""
             for _ in range(self.rng.randint(1, max_instances)):
                 yield Act(
                     0, "launch", {"service": service, "account": account, "tag": group, "pool": self.pool()}
                 )
                 self.machines += 1
+                if service == "asg":
+                    about = {"machine": self.machines - 1, "capacity": self.scaled.choice(("1/2/1", "0/9/1"))}
+                    yield Act(self.scaled.uniform(1, self.ends_at), "resize", about)
             yield from self.group(group, service, account)
         if self.rng.random() < 0.3:
             yield from self.schedulers()
@@ -102,7 +109,7 @@ class Workload:
             spec["sharing"] = "Exclusive"
         if self.rules.random() < 0.15:
             spec["max_duration"] = self.rules.choice(("2m", "5m"))
-        if service == "ec2" and self.rules.random() < 0.25:
+        if service != "rds" and self.rules.random() < 0.25 and service == "ec2":
             spec["ready_when"] = "StatusChecks"
         if self.rules.random() < 0.15:
             spec["max_ahead"] = self.rules.choice(("1m", "4m"))
