@@ -102,6 +102,11 @@ ADVICE: dict[str, Advice] = {
     "InvalidRecipient": _EDIT,
     "Missed": Advice(Fixer.NOBODY, "the booking is over, so the notification is no longer sent"),
     # The owner of the instances in AWS can fix it.
+    "GroupNotFound": Advice(Fixer.NOBODY, "the operator looks at the groups within a minute"),
+    "SizeUnknown": Advice(
+        Fixer.CLOUD_OWNER,
+        "set the size of the Auto Scaling group once, or its tag resource-booking-capacity to min/max/desired",
+    ),
     "NoInstances": Advice(
         Fixer.CLOUD_OWNER,
         "give the instances the tag resource-booking-application with the value of spec.tag",
