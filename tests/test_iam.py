@@ -28,9 +28,7 @@ TAGGING = {
     "rds:RemoveTagsFromResource",
 }
 WRITTEN_TAGS = {name: list(LOCK_TAGS) for name in SERVICES} | {"asg": [*LOCK_TAGS, CAPACITY_TAG]}
-API_OF = {"asg": "autoscaling"}
-"""The name of the API in permissions and in botocore, if it differs from `spec.type`."""
-CALLED_SERVICES = (*(API_OF.get(name, name) for name in SERVICES), "sts")
+CALLED_SERVICES = (*(facts.api for facts in SERVICES.values()), "sts")
 # AWS requires this permission for AssumeRole in a session with transitive tags, such as a session of EKS Pod
 # Identity:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_role-chaining
@@ -96,7 +94,7 @@ def test_sessions_of_pod_identity_may_assume_other_roles() -> None:
 
 def test_each_service_has_its_own_document() -> None:
     for service in SERVICES:
-        assert {action.partition(":")[0] for action in allowed(service)} == {API_OF.get(service, service)}
+        assert {action.partition(":")[0] for action in allowed(service)} == {SERVICES[service].api}
 
 
 @pytest.mark.parametrize("name", SERVICES)

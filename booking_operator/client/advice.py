@@ -105,7 +105,7 @@ ADVICE: dict[str, Advice] = {
     "GroupNotFound": Advice(Fixer.NOBODY, "the operator looks at the groups within a minute"),
     "SizeUnknown": Advice(
         Fixer.CLOUD_OWNER,
-        "set the size of the Auto Scaling group once, or its tag resource-booking-capacity to min/max/desired",
+        "set the size of the group once, or its tag resource-booking-capacity to min/max/desired",
     ),
     "NoInstances": Advice(
         Fixer.CLOUD_OWNER,

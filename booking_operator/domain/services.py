@@ -19,6 +19,7 @@ class ServiceFacts:
     as `StartDBInstance` for `StartDBCluster`.
 
     Attributes:
+        api: the name of the API in botocore and in IAM permissions.
         start_call: the call that starts instances.
         stop_call: the call that stops or hibernates instances.
         tag_call: the call that writes tags.
@@ -28,6 +29,7 @@ class ServiceFacts:
         default_warm_up: the warm-up of `warm_up: auto` before the first measured start.
     """
 
+    api: str
     start_call: str
     stop_call: str
     tag_call: str
@@ -46,6 +48,7 @@ class ServiceFacts:
 
 SERVICES: Mapping[str, ServiceFacts] = {
     "ec2": ServiceFacts(
+        api="ec2",
         start_call="StartInstances",
         stop_call="StopInstances",
         tag_call="CreateTags",
@@ -56,6 +59,7 @@ SERVICES: Mapping[str, ServiceFacts] = {
     ),
     # Calls for DB clusters count as calls for DB instances.
     "rds": ServiceFacts(
+        api="rds",
         start_call="StartDBInstance",
         stop_call="StopDBInstance",
         tag_call="AddTagsToResource",
@@ -71,6 +75,7 @@ SERVICES: Mapping[str, ServiceFacts] = {
     ),
     # Both switch by the same call, so a start and a stop share its limits.
     "asg": ServiceFacts(
+        api="autoscaling",
         start_call="UpdateAutoScalingGroup",
         stop_call="UpdateAutoScalingGroup",
         tag_call="CreateOrUpdateTags",

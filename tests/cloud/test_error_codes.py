@@ -29,7 +29,7 @@ def modelled() -> set[str]:
     """The codes in the service models of botocore, and those that its retries know as throttling."""
     checker: Any = ThrottledRetryableChecker
     session, found = get_session(), set(checker._THROTTLED_ERROR_CODES)
-    for service in (*SERVICES, "sts"):
+    for service in (*(facts.api for facts in SERVICES.values()), "sts"):
         for shape in session.get_service_model(service).error_shapes:
             found.add(shape.metadata.get("error", {}).get("code", shape.name))
     return found
