@@ -1,4 +1,4 @@
-"""Tagged instances and databases in the fake AWS."""
+"""Tagged instances, databases and Auto Scaling groups in the fake AWS."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -84,6 +84,46 @@ class Databases:
         """Return the RDS status of a DB instance."""
         (found,) = self._rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"]
         return str(found["DBInstanceStatus"])
+
+
+class ScaledGroups:
+    """Creates Auto Scaling groups, and reads their sizes."""
+
+    def __init__(self, url: str) -> None:
+        self._client = _client("autoscaling", url)
+        self._ec2 = _client("ec2", url)
+
+    def create(self, tag: str, name: str, capacity: str = "1/4/2") -> None:
+        """Create a group that is on, with a size like `min/max/desired`."""
+        low, high, desired = (int(part) for part in capacity.split("/"))
+        self._client.create_launch_configuration(
+            LaunchConfigurationName=name,
+            ImageId=self._ec2.describe_images()["Images"][0]["ImageId"],
+            InstanceType="t3.micro",
+        )
+        whole = {"ResourceId": name, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": False}
+        self._client.create_auto_scaling_group(
+            AutoScalingGroupName=name,
+            LaunchConfigurationName=name,
+            MinSize=low,
+            MaxSize=high,
+            DesiredCapacity=desired,
+            AvailabilityZones=[f"{CREDENTIALS['AWS_REGION']}a"],
+            Tags=[{**whole, **item} for item in _tags(tag)],
+        )
+
+    def capacity(self, name: str) -> str:
+        """Return the size of a group: `min/max/desired`."""
+        found = self._group(name)
+        return f"{found['MinSize']}/{found['MaxSize']}/{found['DesiredCapacity']}"
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Return the tags of a group."""
+        return {item["Key"]: item["Value"] for item in self._group(name)["Tags"]}
+
+    def _group(self, name: str) -> dict[str, Any]:
+        found = self._client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])
+        return dict(found["AutoScalingGroups"][0])
 
 
 def _client(service: str, url: str) -> Any:

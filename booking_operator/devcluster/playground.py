@@ -14,7 +14,7 @@ import yaml
 from booking_operator.api import crd
 from booking_operator.devcluster.binaries import find_kubectl
 from booking_operator.devcluster.controlplane import ControlPlane
-from booking_operator.devcluster.instances import Databases, Instances
+from booking_operator.devcluster.instances import Databases, Instances, ScaledGroups
 from booking_operator.devcluster.kubectl import Kubectl
 from booking_operator.devcluster.moto import CREDENTIALS, MotoServer
 from booking_operator.devcluster.prepare import prepare, tell
@@ -37,6 +37,7 @@ class Playground:
     moto: MotoServer
     instances: Instances
     databases: Databases
+    scaled_groups: ScaledGroups
     directory: Path
 
     @property
@@ -91,7 +92,15 @@ def joined_playground(kubeconfig: Path) -> Iterator[Playground]:
     program = find_kubectl(tell)
     with tempfile.TemporaryDirectory(prefix="booking-operator-") as name, MotoServer(Path(name)) as moto:
         kubectl = Kubectl(program, kubeconfig)
-        yield Playground(kubeconfig, kubectl, moto, Instances(moto.url), Databases(moto.url), Path(name))
+        yield Playground(
+            kubeconfig,
+            kubectl,
+            moto,
+            Instances(moto.url),
+            Databases(moto.url),
+            ScaledGroups(moto.url),
+            Path(name),
+        )
 
 
 @contextmanager
@@ -115,6 +124,7 @@ def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[OwnPlayground]:
             ground.moto,
             ground.instances,
             ground.databases,
+            ground.scaled_groups,
             ground.directory,
             plane,
         )

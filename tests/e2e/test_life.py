@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from booking_operator.devcluster.playground import Playground
+from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.power import VISIBILITY_DELAY
 from tests.e2e.conftest import Operator, Tenant, at, soon, until
 from tests.e2e.test_schema import store_against_the_rules
@@ -281,6 +282,28 @@ async def test_a_database_runs_while_booked_and_is_stopped_again_after_aws_start
     databases.start(name)
     async with operator():  # the first refresh of the inventory shows the started database
         await until(lambda: databases.state(name) == "stopped")
+
+
+async def test_an_auto_scaling_group_is_scaled_by_its_bookings(tenant: Tenant, operator: Operator) -> None:
+    groups, name = tenant.devcluster.scaled_groups, f"{tenant.tag}-web"
+    groups.create(tenant.tag, name, "1/4/2")
+    async with operator():
+        tenant.resource(type="asg")
+        await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
+        assert (groups.capacity(name), groups.tags(name)[CAPACITY_TAG]) == ("0/0/0", "1/4/2")
+        start = soon(-60)
+        tenant.booking("bk", start, soon(600))
+        await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+        assert groups.capacity(name) == "1/4/2"
+        await until(lambda: groups.tags(name).get("resource-booking-locked-by") == "ada")
+        status = tenant.status("resource", "res")
+        assert (status["instances"], status["running"], status["status"]) == (2, 2, "RUNNING")
+        tenant.booking("bk", start, soon(0))
+        await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
+        assert groups.capacity(name) == "0/0/0"
+        status = tenant.status("resource", "res")
+        assert (status["instances"], status["running"], status["status"]) == (2, 0, "STOPPED")
+        await until(lambda: "resource-booking-locked-by" not in groups.tags(name))
 
 
 def locked_by(tenant: Tenant) -> set[str]:
