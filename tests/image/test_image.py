@@ -108,7 +108,7 @@ def test_the_image_runs(images: Store, container: tuple[str, Path]) -> None:
 
 def test_the_image_has_the_data_of_its_clients(images: Store, container: tuple[str, Path]) -> None:
     """The image leaves out most data of botocore and most modules of kubernetes_asyncio, but not these."""
-    assert images.run(container, "python3", "-c", _CLIENTS) == "ec2 rds sts sso sso-oidc"
+    assert images.run(container, "python3", "-c", _CLIENTS) == "autoscaling ec2 rds sts sso sso-oidc"
     cluster = (
         "import booking_operator.operator, booking_operator.kube.kubeconfig, booking_operator.kube.client"
     )
@@ -121,7 +121,7 @@ from aiobotocore.session import AioSession
 
 async def main():
     opened = []
-    for service in ("ec2", "rds", "sts", "sso", "sso-oidc"):
+    for service in ("autoscaling", "ec2", "rds", "sts", "sso", "sso-oidc"):
         async with AioSession().create_client(service, region_name="eu-west-1") as client:
             opened.append(client.meta.service_model.service_name)
     print(*opened)
