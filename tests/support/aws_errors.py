@@ -26,10 +26,17 @@ def status_of(code: str) -> int:
     return _SERVER_SIDE.get(code, 400)
 
 
+def is_query(action: str) -> bool:
+    """Whether an action is one of RDS, Auto Scaling or STS, whose protocol differs from that of EC2."""
+    return (
+        "DB" in action or "AutoScaling" in action or action.startswith(("AssumeRole", "CreateOrUpdateTags"))
+    )
+
+
 def body_of(code: str, message: str, action: str) -> str:
     """An error in the format of the action's service. REQUEST-ID is a placeholder for the request id."""
     code, message = escape(code), escape(message)
-    if "DB" in action or action.startswith("AssumeRole"):
+    if is_query(action):
         return (
             f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code>"
             f"<Message>{message}</Message></Error><RequestId>REQUEST-ID</RequestId></ErrorResponse>"

@@ -203,6 +203,6 @@ def refusal(code: str, message: str, action: str, status: int | None = None) -> 
 
 def throttled(action: str) -> Fault:
     """The throttling error of the action's service."""
-    if "DB" in action or action.startswith("AssumeRole"):
+    if aws_errors.is_query(action):
         return refusal("Throttling", "Rate exceeded", action)
     return refusal("RequestLimitExceeded", "Request limit exceeded.", action)

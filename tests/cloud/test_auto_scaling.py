@@ -1,0 +1,137 @@
+"""EC2 Auto Scaling with moto behind the proxy: each class of failure, and calls that end in between."""
+
+import asyncio
+
+import pytest
+
+from booking_operator.domain.capacity import CAPACITY_TAG
+from booking_operator.domain.group import Group
+from booking_operator.domain.instance import InstanceState
+from tests.support.aws import AwsProxy
+from tests.support.driver_calls import CLOCK, failure_of, observe, open_driver, start, stop
+from tests.support.emulators import Emulator
+from tests.support.moto_server import REGION
+
+FRONT = Group("asg", "", REGION, "front")
+RESIZE, DESCRIBE, REMEMBER = "UpdateAutoScalingGroup", "DescribeAutoScalingGroups", "CreateOrUpdateTags"
+RUNNING, STOPPING = InstanceState.RUNNING, InstanceState.STOPPING
+
+
+class Groups:
+    """The Auto Scaling groups in moto, past the proxy."""
+
+    def __init__(self, aws: AwsProxy) -> None:
+        self._emulator = Emulator("moto", aws.moto.url)
+
+    async def create(self, name: str, capacity: str = "1/4/2", **tags: str) -> None:
+        await asyncio.to_thread(self._emulator.create_scaled_group, name, "front", capacity, **tags)
+
+    async def sizes(self, name: str) -> tuple[str, str]:
+        """The size of a group, and the one in its tag."""
+        row = await asyncio.to_thread(self._emulator.scaled_group, name)
+        tags = {tag["Key"]: tag["Value"] for tag in row["Tags"]}
+        return f"{row['MinSize']}/{row['MaxSize']}/{row['DesiredCapacity']}", tags.get(CAPACITY_TAG, "")
+
+
+@pytest.fixture
+def groups(aws: AwsProxy) -> Groups:
+    return Groups(aws)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"),
+    [
+        ("Throttling", 400, "RequestLimitExceeded"),
+        ("InternalFailure", 500, "InternalFailure"),
+        ("ResourceContention", 400, "ResourceContention"),
+    ],
+)
+async def test_a_call_that_is_throttled_or_fails_in_aws_is_repeated(
+    aws: AwsProxy, groups: Groups, code: str, status: int, reason: str
+) -> None:
+    await groups.create("web")
+    await groups.create("api")
+    async with open_driver(CLOCK, "asg") as driver:
+        await observe(driver, FRONT)
+        aws.fail(RESIZE, code=code, status=status, message="try later")
+        stopped = await stop(driver, ["web", "api"], FRONT)
+    failed = [name for name, state in stopped.items() if state != STOPPING]
+    # A refusal concerns one group, and its next attempt is later. All else is repeated at once.
+    assert [stopped[name] for name in failed] == ([reason] if code == "ResourceContention" else [])
+    for name in set(stopped) - set(failed):
+        assert await groups.sizes(name) == ("0/0/0", "1/4/2")
+
+
+async def test_a_missing_permission_is_named_and_concerns_no_other_call(
+    aws: AwsProxy, groups: Groups
+) -> None:
+    await groups.create("web")
+    async with open_driver(CLOCK, "asg") as driver:
+        await observe(driver, FRONT)
+        text = "User is not authorized to perform: autoscaling:CreateOrUpdateTags"
+        aws.fail(REMEMBER, code="AccessDenied", status=403, message=text)
+        assert await stop(driver, ["web"], FRONT) == {"web": "UnauthorizedOperation"}
+    assert await groups.sizes("web") == ("1/4/2", "")  # without its tag, a group is not scaled down
+
+
+async def test_credentials_that_expired_fail_the_view(aws: AwsProxy, groups: Groups) -> None:
+    await groups.create("web")
+    async with open_driver(CLOCK, "asg") as driver:
+        aws.fail(DESCRIBE, code="ExpiredToken", status=403, message="The security token has expired")
+        assert (await failure_of(driver, FRONT)).reason == "ExpiredCredentials"
+
+
+@pytest.mark.parametrize("action", [DESCRIBE, REMEMBER, RESIZE])
+@pytest.mark.parametrize("lost", [False, True], ids=["before", "after"])
+async def test_a_connection_that_breaks_at_any_call_of_a_stop_loses_no_size(
+    aws: AwsProxy, groups: Groups, action: str, lost: bool
+) -> None:
+    await groups.create("web")
+    async with open_driver(CLOCK, "asg") as driver:
+        await observe(driver, FRONT)
+        (aws.lose_reply if lost else aws.drop)(action)
+        await stop(driver, ["web"], FRONT)
+    async with open_driver(CLOCK, "asg") as driver:  # as after a crash
+        seen = await observe(driver, FRONT)
+        if seen.stoppable():
+            await stop(driver, ["web"], FRONT)
+        assert await groups.sizes("web") == ("0/0/0", "1/4/2")
+        await observe(driver, FRONT)
+        await start(driver, ["web"], FRONT)
+        assert (await groups.sizes("web"))[0] == "1/4/2"
+
+
+async def test_a_group_that_is_off_already_keeps_what_it_remembers(aws: AwsProxy, groups: Groups) -> None:
+    await groups.create("web", "0/4/0", **{CAPACITY_TAG: "1/4/2"})
+    async with open_driver(CLOCK, "asg") as driver:
+        await observe(driver, FRONT)
+        assert await stop(driver, ["web"], FRONT) == {"web": STOPPING}
+    assert await groups.sizes("web") == ("0/0/0", "1/4/2")
+    assert aws.calls_of(REMEMBER) == []
+
+
+async def test_a_group_whose_size_is_not_known_is_not_started(aws: AwsProxy, groups: Groups) -> None:
+    await groups.create("web", "0/4/0")
+    async with open_driver(CLOCK, "asg") as driver:
+        seen = await observe(driver, FRONT)
+        assert seen.startable() == ()
+        assert await start(driver, ["web"], FRONT) == {"web": "SizeUnknown"}
+    assert aws.calls_of(RESIZE) == []
+
+
+async def test_a_second_stop_writes_the_same_size_not_again(aws: AwsProxy, groups: Groups) -> None:
+    await groups.create("web", **{CAPACITY_TAG: "1/4/2"})
+    async with open_driver(CLOCK, "asg") as driver:
+        await observe(driver, FRONT)
+        await stop(driver, ["web"], FRONT)
+    assert aws.calls_of(REMEMBER) == []
+    assert await groups.sizes("web") == ("0/0/0", "1/4/2")
+
+
+async def test_the_calls_of_idle_groups(aws: AwsProxy, groups: Groups) -> None:
+    """One call shows a hundred groups."""
+    for number in range(3):
+        await groups.create(f"web-{number}")
+    async with open_driver(CLOCK, "asg") as driver:
+        assert (await observe(driver, FRONT)).machines == 6
+    assert [call.action for call in aws.calls] == [DESCRIBE]
