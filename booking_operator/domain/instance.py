@@ -57,7 +57,7 @@ class StatusCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class MachineCounts:
     """The numbers of machines of a scaled group, such as an Auto Scaling group.
 
     Attributes:
@@ -102,7 +102,7 @@ class Instance:
     off_at: datetime | None = None
     check: StatusCheck | None = None
     sizes: tuple[str, ...] = ("",)
-    scale: Scale | None = None
+    scale: MachineCounts | None = None
 
     @property
     def ready(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from booking_operator.cloud.aws.auto_scaling_parser import ScaledGroup, read_group
 from booking_operator.domain.capacity import CAPACITY_TAG, Capacity
-from booking_operator.domain.instance import InstanceState, Lock, Scale
+from booking_operator.domain.instance import InstanceState, Lock, MachineCounts
 
 RUNNING, STOPPED, STOPPING = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.STOPPING
 
@@ -34,17 +34,19 @@ def read(found: Any) -> ScaledGroup:
 @pytest.mark.parametrize(
     ("found", "state", "scale"),
     [
-        (row("1/4/2", "InService", "InService"), RUNNING, Scale(2, 2)),
-        (row("1/4/2", "InService", "Pending:Wait"), RUNNING, Scale(2, 1)),
-        (row("1/4/2"), RUNNING, Scale(2, 0)),
-        (row("1/4/1", "InService", "Terminating"), RUNNING, Scale(1, 1)),
-        (row("0/0/0", "Terminating:Wait", resource_booking_capacity="1/4/2"), STOPPING, Scale(2, 0)),
-        (row("0/0/0", resource_booking_capacity="1/4/2"), STOPPED, Scale(2, 0)),
-        (row("0/4/0"), STOPPED, Scale(0, 0)),
-        (row("0/0/0", resource_booking_capacity="nonsense"), STOPPED, Scale(0, 0)),
+        (row("1/4/2", "InService", "InService"), RUNNING, MachineCounts(2, 2)),
+        (row("1/4/2", "InService", "Pending:Wait"), RUNNING, MachineCounts(2, 1)),
+        (row("1/4/2"), RUNNING, MachineCounts(2, 0)),
+        (row("1/4/1", "InService", "Terminating"), RUNNING, MachineCounts(1, 1)),
+        (row("0/0/0", "Terminating:Wait", resource_booking_capacity="1/4/2"), STOPPING, MachineCounts(2, 0)),
+        (row("0/0/0", resource_booking_capacity="1/4/2"), STOPPED, MachineCounts(2, 0)),
+        (row("0/4/0"), STOPPED, MachineCounts(0, 0)),
+        (row("0/0/0", resource_booking_capacity="nonsense"), STOPPED, MachineCounts(0, 0)),
     ],
 )
-def test_the_state_and_the_machines_of_a_group(found: Any, state: InstanceState, scale: Scale) -> None:
+def test_the_state_and_the_machines_of_a_group(
+    found: Any, state: InstanceState, scale: MachineCounts
+) -> None:
     instance = read(found).record.instance
     assert (instance.state, instance.scale) == (state, scale)
     assert len(instance.sizes) == len(found["Instances"])

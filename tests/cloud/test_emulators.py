@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from booking_operator.cloud.aws import auto_scaling, ec2, rds
 from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.group import Group
-from booking_operator.domain.instance import InstanceState, Lock, Scale
+from booking_operator.domain.instance import InstanceState, Lock, MachineCounts
 from tests.support.driver_calls import CLOCK, WEB, lock, observe, open_driver, start, stop
 from tests.support.emulators import Emulator, Name, run_ministack
 from tests.support.moto_server import REGION
@@ -167,8 +167,8 @@ async def test_scaled_groups_are_found_by_their_tag_with_their_machines(emulator
     async with open_driver(CLOCK, "asg") as driver:
         seen = await observe(driver, FRONT)
     api, web = sorted(seen.instances, key=lambda item: item.id)
-    assert (web.state, web.scale, len(web.sizes)) == (RUNNING, Scale(2, 2), 2)
-    assert (api.state, api.scale, api.sizes) == (STOPPED, Scale(0, 0), ())
+    assert (web.state, web.scale, len(web.sizes)) == (RUNNING, MachineCounts(2, 2), 2)
+    assert (api.state, api.scale, api.sizes) == (STOPPED, MachineCounts(0, 0), ())
     assert "its size from before is not known" in api.blocked_reason
     assert (seen.machines, seen.machines_running) == (2, 2)
 

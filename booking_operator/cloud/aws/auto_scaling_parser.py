@@ -12,7 +12,7 @@ from booking_operator.cloud.aws import tags as tagging
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, Tag, read_lock
 from booking_operator.cloud.driver import Record
 from booking_operator.domain.capacity import CAPACITY_TAG, Capacity, off_reason, parse_capacity
-from booking_operator.domain.instance import Instance, InstanceState, Scale
+from booking_operator.domain.instance import Instance, InstanceState, MachineCounts
 
 if TYPE_CHECKING:
     from types_aiobotocore_autoscaling.type_defs import AutoScalingGroupTypeDef
@@ -58,7 +58,7 @@ def read_group(row: "AutoScalingGroupTypeDef") -> ScaledGroup | None:
         lock=read_lock(tags),
         launched_at=row.get("CreatedTime"),
         sizes=tuple(intern(machine.get("InstanceType", "")) for machine in machines),
-        scale=Scale(desired, in_service),
+        scale=MachineCounts(desired, in_service),
     )
     blocked = ignored or _managed_elsewhere(tags) or _obstacle(row, instance.state, tags)
     record = Record(
