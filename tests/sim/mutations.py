@@ -113,7 +113,7 @@ MUTATIONS = (
         "The model of the AWS request limits allows every call.",
         Invariant.BUDGETS,
         Build(limits=bugs.unlimited),
-        80,
+        84,
     ),
     Mutation(
         "no back-off",
@@ -127,7 +127,7 @@ MUTATIONS = (
         "A key that is added while it is in processing is not enqueued again.",
         None,
         Build(Parts(queue=bugs.LosesAdds)),
-        10,
+        57,
     ),
     Mutation(
         "a relist keeps deleted objects",
