@@ -7,6 +7,7 @@ import boto3
 
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, MANAGED_TAG
 from booking_operator.devcluster.moto import CREDENTIALS
+from booking_operator.domain.capacity import Capacity, parse_capacity
 
 
 class Instances:
@@ -95,7 +96,7 @@ class ScaledGroups:
 
     def create(self, tag: str, name: str, capacity: str = "1/4/2") -> None:
         """Create a group that is on, with a size like `min/max/desired`."""
-        low, high, desired = (int(part) for part in capacity.split("/"))
+        size = parse_capacity(capacity)
         self._client.create_launch_configuration(
             LaunchConfigurationName=name,
             ImageId=self._ec2.describe_images()["Images"][0]["ImageId"],
@@ -105,9 +106,9 @@ class ScaledGroups:
         self._client.create_auto_scaling_group(
             AutoScalingGroupName=name,
             LaunchConfigurationName=name,
-            MinSize=low,
-            MaxSize=high,
-            DesiredCapacity=desired,
+            MinSize=size.minimum,
+            MaxSize=size.maximum,
+            DesiredCapacity=size.desired,
             AvailabilityZones=[f"{CREDENTIALS['AWS_REGION']}a"],
             Tags=[{**whole, **item} for item in _tags(tag)],
         )
@@ -115,7 +116,7 @@ class ScaledGroups:
     def capacity(self, name: str) -> str:
         """Return the size of a group: `min/max/desired`."""
         found = self._group(name)
-        return f"{found['MinSize']}/{found['MaxSize']}/{found['DesiredCapacity']}"
+        return str(Capacity(found["MinSize"], found["MaxSize"], found["DesiredCapacity"]))
 
     def tags(self, name: str) -> dict[str, str]:
         """Return the tags of a group."""

@@ -1,11 +1,11 @@
 """The capacity of a scaled group: how many machines it may and should have.
 
-A scaled group, such as an Auto Scaling group or an ECS service, is off while its capacity is zero. Before the
-operator scales a group down, it writes the present capacity into a tag in AWS, so that neither a lost cluster
-nor a new installation forgets it. The tag stays there while the group is on, and the next stop writes it
-again. So a change of the capacity while the group is on is kept, and a crash between the two calls of a stop
-or of a start leaves nothing to undo:
-- After the tag is written, the group still has the capacity that the tag says. The next stop writes it again.
+A scaled group, such as an Auto Scaling group, is off while its capacity is zero. Before the operator scales a
+group down, it writes the present capacity into a tag in AWS, so that neither a lost cluster nor a new
+installation forgets it. The tag stays there while the group is on, and the next stop writes it again if it
+has changed. So a change of the capacity while the group is on is kept, and a crash between the two calls of a
+stop leaves nothing to undo:
+- After the tag is written, the group still has the capacity that the tag says.
 - After the group is scaled, the tag says what to restore.
 """
 

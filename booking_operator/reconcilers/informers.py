@@ -214,7 +214,7 @@ class Informers:
         return self.unfinished(resource, now, now + self.warm_up(resource))
 
     def warm_up(self, resource: Key) -> timedelta:
-        """Return the warm-up of a Resource; zero if it does not exist or is invalid."""
+        """Return the warm-up of a Resource; zero if it does not exist or does not say it."""
         found = self.resources.get(resource)
         return found.warm_up if found is not None else timedelta(0)
 

@@ -28,9 +28,7 @@ class Groups:
 
     async def sizes(self, name: str) -> tuple[str, str]:
         """The size of a group, and the one in its tag."""
-        row = await asyncio.to_thread(self._emulator.scaled_group, name)
-        tags = {tag["Key"]: tag["Value"] for tag in row["Tags"]}
-        return f"{row['MinSize']}/{row['MaxSize']}/{row['DesiredCapacity']}", tags.get(CAPACITY_TAG, "")
+        return await asyncio.to_thread(self._emulator.sizes, name)
 
 
 @pytest.fixture

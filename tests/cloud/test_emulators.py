@@ -153,13 +153,6 @@ async def test_lock_tags_of_databases_are_written_and_removed(emulator: Emulator
         assert [instance.lock for instance in (await observe(driver, SHOP)).instances] == [None, None]
 
 
-def capacity_of(emulator: Emulator, name: str) -> tuple[str, str]:
-    """The size of an Auto Scaling group, and the one in its tag."""
-    row = emulator.scaled_group(name)
-    tags = {tag["Key"]: tag["Value"] for tag in row["Tags"]}
-    return f"{row['MinSize']}/{row['MaxSize']}/{row['DesiredCapacity']}", tags.get(CAPACITY_TAG, "")
-
-
 async def test_scaled_groups_are_found_by_their_tag_with_their_machines(emulator: Emulator) -> None:
     emulator.create_scaled_group("web", "front", "1/4/2")
     emulator.create_scaled_group("api", "front", "0/2/0")
@@ -187,12 +180,12 @@ async def test_a_scaled_group_stops_and_starts_with_its_size(emulator: Emulator)
     async with open_driver(CLOCK, "asg") as driver:
         await observe(driver, FRONT)
         assert await stop(driver, ["web"], FRONT) == {"web": InstanceState.STOPPING}
-        assert capacity_of(emulator, "web") == ("0/0/0", "1/4/2")
+        assert emulator.sizes("web") == ("0/0/0", "1/4/2")
     async with open_driver(CLOCK, "asg") as driver:  # as after a restart
         seen = await observe(driver, FRONT)
         assert (seen.machines, seen.machines_running) == (2, 0)
         assert await start(driver, ["web"], FRONT) == {"web": RUNNING}
-        assert capacity_of(emulator, "web") == ("1/4/2", "1/4/2")
+        assert emulator.sizes("web") == ("1/4/2", "1/4/2")
         assert (await observe(driver, FRONT)).all_ready
 
 
@@ -204,9 +197,9 @@ async def test_a_size_that_a_user_changes_while_the_group_is_on_is_kept(emulator
         size = {"MinSize": 2, "MaxSize": 6, "DesiredCapacity": 3}
         emulator.client("autoscaling").update_auto_scaling_group(AutoScalingGroupName="web", **size)
         await stop(driver, ["web"], FRONT)
-        assert capacity_of(emulator, "web") == ("0/0/0", "2/6/3")
+        assert emulator.sizes("web") == ("0/0/0", "2/6/3")
         await start(driver, ["web"], FRONT)
-        assert capacity_of(emulator, "web") == ("2/6/3", "2/6/3")
+        assert emulator.sizes("web") == ("2/6/3", "2/6/3")
 
 
 async def test_an_unknown_scaled_group_is_refused_alone(emulator: Emulator) -> None:

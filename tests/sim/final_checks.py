@@ -308,13 +308,13 @@ class FinalChecks:
             if self._oracle.changed_within(resource, now - self._settling_seconds(resource), now):
                 continue
             # A start that follows a stop takes longer than one transition. A view may be from before its end.
-            truths = [self._counts(resource, now - age) for age in range(VIEW_SECONDS)]
             fleet = meter.fleet if meter else None
             metered = (sum(fleet.existing.values()), sum(fleet.running.values())) if fleet else None
-            if metered not in truths:
+            if not any(metered == self._counts(resource, now - age) for age in range(VIEW_SECONDS)):
+                truth = self._counts(resource, now)
                 raise ViolationError(
                     Invariant.EXACT_USAGE,
-                    f"{replica.name} meters (existing, running) {metered} of {key.name}; {truths[0]} is true",
+                    f"{replica.name} meters (existing, running) {metered} of {key.name}; {truth} is true",
                 )
             assert isinstance(meter, TracedMeter)
             instant, known = EPOCH + timedelta(seconds=now), meter.trace[-1].booked

@@ -15,6 +15,7 @@ from botocore.config import Config
 
 from booking_operator.cloud.aws.tags import APPLICATION_TAG
 from booking_operator.devcluster.process import ChildProcess, free_port
+from booking_operator.domain.capacity import CAPACITY_TAG
 from tests.support.moto_server import REGION
 
 Name = Literal["moto", "ministack"]
@@ -84,6 +85,12 @@ class Emulator:
         """The Auto Scaling group as the emulator shows it."""
         found = self.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])
         return found["AutoScalingGroups"][0]
+
+    def sizes(self, name: str) -> tuple[str, str]:
+        """The size of an Auto Scaling group, and the one in its tag."""
+        row = self.scaled_group(name)
+        tags = {tag["Key"]: tag["Value"] for tag in row["Tags"]}
+        return f"{row['MinSize']}/{row['MaxSize']}/{row['DesiredCapacity']}", tags.get(CAPACITY_TAG, "")
 
 
 def group_tag(name: str, key: str, value: str) -> dict[str, Any]:

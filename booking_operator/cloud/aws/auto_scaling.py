@@ -109,7 +109,7 @@ class AutoScalingApi:
             case Action.TAG if operation.lock:
                 await self._write_tags(client, scope, name, write_lock(operation.lock))
             case Action.TAG | Action.UNTAG:
-                tags: list[TagTypeDef] = [{**_of_group(name), "Key": key} for key in LOCK_TAGS]
+                tags: list[TagTypeDef] = [_of_group(name, key) for key in LOCK_TAGS]
                 async with self._clients.call("autoscaling:DeleteTags", scope, ids):
                     await client.delete_tags(Tags=tags)
             case Action.START:
@@ -161,8 +161,7 @@ class AutoScalingApi:
         self, client: "AutoScalingClient", scope: Scope, name: str, tags: Sequence[Tag]
     ) -> None:
         whole: list[TagTypeDef] = [
-            {**_of_group(name), "Key": tag["Key"], "Value": tag["Value"], "PropagateAtLaunch": False}
-            for tag in tags
+            {**_of_group(name, tag["Key"]), "Value": tag["Value"], "PropagateAtLaunch": False} for tag in tags
         ]
         async with self._clients.call("autoscaling:CreateOrUpdateTags", scope, [name]):
             await client.create_or_update_tags(Tags=whole)
@@ -180,5 +179,6 @@ class AutoScalingApi:
             return await client.describe_auto_scaling_groups(**query)
 
 
-def _of_group(name: str) -> "TagTypeDef":
-    return {"ResourceId": name, "ResourceType": "auto-scaling-group", "Key": ""}
+def _of_group(name: str, key: str) -> "TagTypeDef":
+    """Return the name of a tag of a group, in the form of the API."""
+    return {"ResourceId": name, "ResourceType": "auto-scaling-group", "Key": key}

@@ -9,7 +9,7 @@ from sys import intern
 from typing import TYPE_CHECKING
 
 from booking_operator.cloud.aws import tags as tagging
-from booking_operator.cloud.aws.tags import APPLICATION_TAG, Tag, read_lock
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, read_lock
 from booking_operator.cloud.driver import Record
 from booking_operator.domain.capacity import CAPACITY_TAG, Capacity, off_reason, parse_capacity
 from booking_operator.domain.instance import Instance, InstanceState, MachineCounts
@@ -44,10 +44,11 @@ def read_group(row: "AutoScalingGroupTypeDef") -> ScaledGroup | None:
     Raises:
         Exception: the group is invalid.
     """
-    tags = tagging.to_dict(_tags(row))
+    tags = tagging.to_dict(row.get("Tags", ()))
     if not tags.get(APPLICATION_TAG) or row.get("Status"):  # only a group that is being deleted has a status
         return None
-    capacity, remembered = read_capacity(row), _remembered(tags)
+    capacity = Capacity(row["MinSize"], row["MaxSize"], row["DesiredCapacity"])
+    remembered = _remembered(tags)
     machines = row.get("Instances", ())
     in_service = sum(machine.get("LifecycleState") == _IN_SERVICE for machine in machines)
     desired = capacity.desired or (remembered.desired if remembered else 0)
@@ -68,15 +69,6 @@ def read_group(row: "AutoScalingGroupTypeDef") -> ScaledGroup | None:
         left_out=bool(ignored),
     )
     return ScaledGroup(record, capacity, remembered)
-
-
-def read_capacity(row: "AutoScalingGroupTypeDef") -> Capacity:
-    """Return the present size of a group."""
-    return Capacity(row["MinSize"], row["MaxSize"], row["DesiredCapacity"])
-
-
-def _tags(row: "AutoScalingGroupTypeDef") -> list[Tag]:
-    return [{"Key": tag["Key"], "Value": tag.get("Value", "")} for tag in row.get("Tags", ())]
 
 
 def _remembered(tags: Mapping[str, str]) -> Capacity | None:
