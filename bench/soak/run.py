@@ -24,6 +24,7 @@ from bench.world import OPERATOR, World, connected
 from booking_operator.devcluster.instances import Databases, Instances
 from booking_operator.devcluster.moto import CREDENTIALS
 from booking_operator.devcluster.process import ChildProcess
+from tests.support.json_lines import json_lines
 from tests.support.wire import Wire
 
 PREPARED_IN = timedelta(seconds=75)
@@ -169,14 +170,11 @@ class Run:
         ]
 
 
-def _logged(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-
-
 def _metrics_url(log: Path) -> str:
-    (port,) = (entry["port"] for entry in _logged(log) if entry["event"] == "metrics_server_started")
+    (port,) = (entry["port"] for entry in json_lines(log) if entry["event"] == "metrics_server_started")
     return f"http://127.0.0.1:{port}/metrics"
 
 
 def _errors(log: Path) -> dict[str, int]:
-    return dict(Counter(entry["event"] for entry in _logged(log) if entry["level"] in {"error", "critical"}))
+    severe = (entry["event"] for entry in json_lines(log) if entry["level"] in {"error", "critical"})
+    return dict(Counter(severe))

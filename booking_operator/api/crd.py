@@ -17,7 +17,7 @@ from booking_operator.api.meta import GROUP, VERSION
 
 Schema = dict[str, Any]
 
-_HEADER = "# Generated from the models in booking_operator/api by `tox -e crds`; do not edit.\n"
+_HEADER = "# Generated from the models in booking_operator/api by `tox -e generate`; do not edit.\n"
 _CATEGORY = "booking-operator"
 
 

@@ -36,7 +36,8 @@ class ResourceMonitorSpec:
     """Where to look for groups, and how to create Resources for them."""
 
     type: fields.ServiceType = "ec2"
-    """The cloud service: `ec2`, `rds`, or `asg` for EC2 Auto Scaling groups. Immutable."""
+    """The cloud service: `ec2`, `rds`, `asg` for EC2 Auto Scaling groups, or `ecs` for ECS services.
+    Immutable."""
     region: fields.RegionOrAccount = ""
     """The region to look in. If empty, the region of the operator. Immutable."""
     account: fields.RegionOrAccount = ""

@@ -38,7 +38,8 @@ class ResourceSpec:
     ]
     """The group: all instances whose tag `resource-booking-application` has this value. Immutable."""
     type: fields.ServiceType = "ec2"
-    """The cloud service: `ec2`, `rds`, or `asg` for EC2 Auto Scaling groups. Immutable."""
+    """The cloud service: `ec2`, `rds`, `asg` for EC2 Auto Scaling groups, or `ecs` for ECS services.
+    Immutable."""
     booked_by: Annotated[str, Field(max_length=256)] = ""
     """The user of an ad-hoc booking, which needs no Booking object. It needs booked_until as well."""
     booked_until: fields.OptionalDate = ""

@@ -415,7 +415,12 @@ def _playground() -> None:
 
 @main.command(short_help="Watch bookings start and stop instances.")
 @click.option("--keep-logs", is_flag=True, help="Keep the logs of all processes, and print their directory.")
-def demo(*, keep_logs: bool) -> None:
+@click.option(
+    "--context",
+    default="",
+    help="Use the cluster of this kubeconfig context, and remove everything from it at the end.",
+)
+def demo(*, keep_logs: bool, context: str) -> None:
     """Run a live demo: bookings start and stop instances through a real kube-apiserver."""
     from booking_operator.devcluster import process  # noqa: PLC0415
 
@@ -425,4 +430,4 @@ def demo(*, keep_logs: bool) -> None:
     # This module imports modules of the extra `demo`.
     from booking_operator.devcluster import demo as show  # noqa: PLC0415
 
-    sys.exit(show.run(keep_logs=keep_logs))
+    sys.exit(show.run(context=context, keep_logs=keep_logs))

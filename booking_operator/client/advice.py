@@ -103,6 +103,7 @@ ADVICE: dict[str, Advice] = {
     "Missed": Advice(Fixer.NOBODY, "the booking is over, so the notification is no longer sent"),
     # The owner of the instances in AWS can fix it.
     "GroupNotFound": Advice(Fixer.NOBODY, "the operator looks at the groups within a minute"),
+    "ServiceNotFound": Advice(Fixer.NOBODY, "the operator looks at the services within a minute"),
     "SizeUnknown": Advice(
         Fixer.CLOUD_OWNER,
         "set the size of the group once, or its tag resource-booking-capacity to min/max/desired",

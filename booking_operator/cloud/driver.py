@@ -48,6 +48,10 @@ class FailureKind(Enum):
     """The call was not sent, for example because the credentials or the account are missing."""
 
 
+class OutdatedError(Exception):
+    """The orders of a call became invalid before it changed the power state of an instance."""
+
+
 class CloudError(Exception):
     """An action failed: the service refused it or did not respond, or the call was not sent.
 
@@ -294,12 +298,22 @@ class ServiceApi(Protocol):
         ...
 
     async def perform(
-        self, scope: Scope, operation: Operation, ids: Sequence[str]
+        self, scope: Scope, operation: Operation, ids: Sequence[str], still_valid: Callable[[], bool] = always
     ) -> Mapping[str, ActionAnswer]:
         """Make one call. The result contains the instances for which the service accepted it.
 
         A start answers with `PENDING`, and a stop with `STOPPING`, unless the service is done already. An
         instance without an answer counts as refused.
+
+        Args:
+            scope: the account and the region.
+            operation: what to do.
+            ids: the instances.
+            still_valid: whether an order for the operation is still valid. A service that reads before it
+                writes checks this in between.
+
+        Raises:
+            OutdatedError: no order is valid any more, and the instances are as they were.
         """
         ...
 

@@ -189,7 +189,7 @@ class _LateStart:
 
 
 _CallKey = tuple[str, Scope, Action]
-_Calls = Sequence[tuple[datetime, list[Entry]]]
+_Call = tuple[datetime, list[Entry]]
 
 
 class _Simulation:
@@ -204,19 +204,23 @@ class _Simulation:
         limits: LimitsOf,
     ) -> None:
         self._switches: dict[Order, _Switch] = {}
-        waiting: defaultdict[_CallKey, list[Entry]] = defaultdict(list)
+        # A start and a stop that are the same call share its limits.
+        waiting: defaultdict[tuple[str, Scope, str], list[Entry]] = defaultdict(list)
         earliest = begin
         for member in (member for member in members if member.size):
             for switch in _switches(member, warm_ups[member.key], begin, end):
                 entry, demand = entry_of(switch.demand), switch.demand
                 self._switches[entry.order] = switch
                 earliest = min(earliest, demand.at)
-                waiting[demand.group.service, demand.group.scope, demand.action].append(entry)
-        self.calls: dict[_CallKey, _Calls] = {}
-        for (service, scope, action), entries in waiting.items():
-            limiter = full_limiter(limits(scope, api_action(SERVICES[service], action)), earliest)
+                service, scope = demand.group.service, demand.group.scope
+                waiting[service, scope, api_action(SERVICES[service], demand.action)].append(entry)
+        self.calls: defaultdict[_CallKey, list[_Call]] = defaultdict(list)
+        for (service, scope, call), entries in waiting.items():
+            limiter = full_limiter(limits(scope, call), earliest)
             queue = FairQueue(SERVICES[service].max_batch)
-            self.calls[service, scope, action] = list(simulate(queue, limiter, earliest, entries))
+            for at, sent in simulate(queue, limiter, earliest, entries):
+                action = self._switches[sent[0].order].demand.action
+                self.calls[service, scope, action].append((at, sent))
 
     def late_starts(self) -> Iterator[_LateStart]:
         """Yield the starts that are late, measured against the current warm-up of their Resource."""
@@ -308,12 +312,12 @@ def _remedies(
     return {key: tried[key] for key in concerned - unsolved if tried[key] <= _MAX_WARM_UP}
 
 
-def _call_order(item: tuple[_CallKey, _Calls]) -> tuple[str, str, str, Action]:
+def _call_order(item: tuple[_CallKey, Sequence[_Call]]) -> tuple[str, str, str, Action]:
     (service, scope, action), _ = item
     return service, scope.account, scope.region, action
 
 
-def _summary(key: _CallKey, calls: _Calls) -> CallForecast:
+def _summary(key: _CallKey, calls: Sequence[_Call]) -> CallForecast:
     service, scope, action = key
     due: defaultdict[datetime, int] = defaultdict(int)
     done: dict[datetime, datetime] = {}

@@ -13,6 +13,7 @@ from booking_operator.cloud.aws.auto_scaling import AutoScalingApi
 from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.aws.ecs import EcsApi
 from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.batcher import Batcher
 from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
@@ -148,6 +149,7 @@ async def serving(
         "ec2": Ec2Api(clients, describes, metrics=metrics),
         "rds": RdsApi(clients, describes, clock, metrics=metrics),
         "asg": AutoScalingApi(clients, describes, metrics=metrics),
+        "ecs": EcsApi(clients, describes, metrics=metrics),
     }
     try:
         async with TaskGroup() as tasks:

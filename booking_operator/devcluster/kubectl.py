@@ -14,10 +14,12 @@ class Kubectl:
 
     Attributes:
         program: the path of kubectl.
+        kubeconfig: the path of the kubeconfig.
     """
 
     def __init__(self, program: Path, kubeconfig: Path) -> None:
         self.program = program
+        self.kubeconfig = kubeconfig
         self._command = [str(program), "--kubeconfig", str(kubeconfig)]
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
@@ -32,9 +34,13 @@ class Kubectl:
         return result.stdout
 
     def attempt(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run one command and return its result, even if it fails."""
+        """Run one command and return its result, even if it fails.
+
+        Ctrl-C in the terminal does not reach it: the caller decides what ends.
+        """
         return subprocess.run(
             [*self._command, *arguments],
+            start_new_session=True,
             input=stdin,
             capture_output=True,
             text=True,

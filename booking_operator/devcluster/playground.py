@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ import click
 import yaml
 
 from booking_operator.api import crd
+from booking_operator.api.kinds import ALL_KINDS
 from booking_operator.devcluster.binaries import find_kubectl
 from booking_operator.devcluster.controlplane import ControlPlane
-from booking_operator.devcluster.instances import Databases, Instances, ScaledGroups
+from booking_operator.devcluster.errors import DevclusterError
+from booking_operator.devcluster.instances import Databases, Instances, ScaledGroups, Services
 from booking_operator.devcluster.kubectl import Kubectl
 from booking_operator.devcluster.moto import CREDENTIALS, MotoServer
 from booking_operator.devcluster.prepare import prepare, tell
@@ -22,6 +25,8 @@ from booking_operator.devcluster.process import interrupted_once
 
 GROUPS = {"analytics": 2, "reporting": 1}
 """Groups of the playground, and how many instances each has."""
+BORROWED = "booking-operator-demo"
+"""The namespace of the demo in a cluster of the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Playground:
 
     Attributes:
         directory: where its logs are. It is removed at the end.
+        namespace: the namespace that the operator serves; empty for all.
     """
 
     kubeconfig: Path
@@ -38,7 +44,9 @@ class Playground:
     instances: Instances
     databases: Databases
     scaled_groups: ScaledGroups
+    services: Services
     directory: Path
+    namespace: str
 
     @property
     def server(self) -> str:
@@ -75,16 +83,23 @@ def control_plane(apiserver_flags: Sequence[str] = ()) -> Iterator[ControlPlane]
     """
     binaries, kubectl = prepare()
     with ControlPlane(binaries, apiserver_flags) as plane, tempfile.TemporaryDirectory() as directory:
-        call = Kubectl(kubectl, plane.kubeconfig)
-        files = [argument for path in crd.write(Path(directory)) for argument in ("-f", str(path))]
-        call("apply", *files)
-        call("wait", "--for=condition=Established", *files)
+        _install_crds(Kubectl(kubectl, plane.kubeconfig), Path(directory))
         yield plane
 
 
+def _install_crds(kubectl: Kubectl, directory: Path) -> None:
+    files = [argument for path in crd.write(directory) for argument in ("-f", str(path))]
+    kubectl("apply", *files)
+    kubectl("wait", "--for=condition=Established", *files)
+
+
 @contextmanager
-def joined_playground(kubeconfig: Path) -> Iterator[Playground]:
+def joined_playground(kubeconfig: Path, namespace: str = "") -> Iterator[Playground]:
     """Run a fake AWS beside an API server that runs already and has the CRDs.
+
+    Args:
+        kubeconfig: the kubeconfig of an administrator.
+        namespace: the namespace that the operator serves; empty for all.
 
     Raises:
         DevclusterError: a program is missing or does not start.
@@ -99,8 +114,81 @@ def joined_playground(kubeconfig: Path) -> Iterator[Playground]:
             Instances(moto.url),
             Databases(moto.url),
             ScaledGroups(moto.url),
+            Services(moto.url),
             Path(name),
+            namespace,
         )
+
+
+@contextmanager
+def borrowed_playground(context: str) -> Iterator[Playground]:
+    """Run a fake AWS beside the cluster of a context of the user's kubeconfig.
+
+    The CRDs and the namespace `BORROWED` exist for the length of the context.
+
+    Raises:
+        DevclusterError: the context does not exist or needs a program to sign in, kubectl fails, or the
+            cluster has the CRDs or the namespace already.
+    """
+    with interrupted_once(), tempfile.TemporaryDirectory(prefix="booking-operator-") as name:
+        kubeconfig, program = Path(name) / "kubeconfig", find_kubectl(tell)
+        kubeconfig.write_text(_only_context(program, context))
+        kubectl = Kubectl(program, kubeconfig)
+        _check_unused(kubectl, context)
+        tell(f"Installing the CRDs and the namespace {BORROWED} into the cluster of the context {context}.")
+        try:
+            _install_crds(kubectl, Path(name) / "crds")
+            kubectl("create", "namespace", BORROWED)
+            with joined_playground(kubeconfig, BORROWED) as ground:
+                yield ground
+        finally:
+            tell("Removing the CRDs and the namespace again.")
+            _remove(kubectl)
+
+
+def _only_context(program: Path, context: str) -> str:
+    """Return a kubeconfig with one context of the user's, whose default namespace is `BORROWED`."""
+    view = ("config", "view", "--raw", "--minify", "--flatten", f"--context={context}")
+    shown = subprocess.run([str(program), *view], capture_output=True, text=True, check=False)
+    if shown.returncode:
+        raise DevclusterError(f"--context {context!r}: {shown.stderr.strip()}")
+    whole = yaml.safe_load(shown.stdout)
+    if "exec" in whole["users"][0]["user"]:
+        raise DevclusterError(
+            f"the user of the context {context!r} signs in by a program, which would get the fake AWS "
+            "credentials of the demo; use a context with a certificate or a token, such as that of kind"
+        )
+    whole["contexts"][0]["context"]["namespace"] = BORROWED
+    return yaml.safe_dump(whole)
+
+
+def _check_unused(kubectl: Kubectl, context: str) -> None:
+    """Refuse a cluster in which another operator may act on the objects of the demo, with a real AWS."""
+    crds = kubectl("get", "crds", "-o", "name")
+    if any(kind.crd_name in crds for kind in ALL_KINDS):
+        raise DevclusterError(
+            f"the cluster of the context {context!r} has the CRDs of the operator already, and an operator "
+            "there would act on the objects of the demo; use another cluster, or leave out --context"
+        )
+    if kubectl("get", "namespace", BORROWED, "--ignore-not-found", "-o", "name"):
+        raise DevclusterError(
+            f"the cluster of the context {context!r} has a namespace {BORROWED} already; wait until it is "
+            f"gone, or delete it: kubectl --context {context} delete namespace {BORROWED}"
+        )
+
+
+def _remove(kubectl: Kubectl) -> None:
+    """Remove what the demo has created. The finalizers of Resources have no operator any more."""
+    resources = kubectl.attempt("get", "resources", "-o", "name").stdout.split()
+    for resource in resources:
+        kubectl.attempt("patch", resource, "--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
+    for command in (
+        ("delete", "crds", *(kind.crd_name for kind in ALL_KINDS), "--ignore-not-found", "--timeout=40s"),
+        ("delete", "namespace", BORROWED, "--ignore-not-found", "--wait=false"),
+    ):
+        done = kubectl.attempt(*command)
+        if done.returncode:
+            tell(f"kubectl {' '.join(command[:2])}: {done.stderr.strip()}")
 
 
 @contextmanager
@@ -125,7 +213,9 @@ def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[OwnPlayground]:
             ground.instances,
             ground.databases,
             ground.scaled_groups,
+            ground.services,
             ground.directory,
+            ground.namespace,
             plane,
         )
 

@@ -64,6 +64,18 @@ def parse_capacity(text: str) -> Capacity:
     return capacity
 
 
+def remembered_capacity(tag: str | None) -> Capacity | None:
+    """Return the capacity to restore; None if the tag is missing or not valid. `off_reason` says why.
+
+    Args:
+        tag: the value of the tag; None without a tag.
+    """
+    try:
+        return parse_capacity(tag or "")
+    except ValueError:
+        return None
+
+
 def off_reason(tag: str | None) -> str:
     """Return why a group without machines cannot be started, as the end of the sentence "it …".
 

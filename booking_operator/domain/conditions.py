@@ -216,6 +216,9 @@ def _found(tag: str, place: str, report: ResourceReport) -> ConditionUpdate:
     if report.observation.similar:
         similar = summarize([repr(tag) for tag in report.observation.similar])
         hints += f" There are instances with the tag {similar}; did you mean {tag!r}?"
+    remarks = [f"{item.id} {text}" for item in report.observation.instances for text in item.remarks]
+    if remarks:
+        hints += f" {summarize(remarks, separator='; ')}."
     if not report.observation.instances:
         other = "other " if left_out else ""
         message = f"No {other}instance in {place} has the tag resource-booking-application={tag}.{hints}"
@@ -338,7 +341,11 @@ def _booked(it: _Readiness) -> _Verdict | None:
             return True, "Running", f"{it.running}; all are booked."
         failure = it.report.failure
         retry = f" {_next_attempt(failure.retry_at)}" if failure and failure.retry_at else ""
-        return False, "Starting", f"{it.running}; all are booked.{retry}"
+        reasons = [
+            f"{item.id} {item.unready_reason}" for item in it.observation.instances if item.unready_reason
+        ]
+        why = f" {summarize(reasons, separator='; ')}." if reasons else ""
+        return False, "Starting", f"{it.running}; all are booked.{why}{retry}"
     return None
 
 

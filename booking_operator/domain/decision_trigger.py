@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import TimelineState
 
 LEAD_TIME = timedelta(seconds=1.5)
@@ -79,6 +80,30 @@ class Reported:
 
 
 NOTHING_REPORTED = Reported()
+
+
+def reported(
+    booked_until: datetime | None,
+    due_since: datetime | None,
+    holder: BookingInterval | None,
+    warm_up: timedelta,
+) -> Reported:
+    """Return what a status says of an earlier leadership, or of before an invalid spec.
+
+    `due_since` counts only if the bookings have wanted the same all the time. They have not if the present
+    holder was created, or its warm-up began, after the end of the reported one.
+
+    Args:
+        booked_until: the end of the holder in the status (aware UTC); None if it has none.
+        due_since: since when the starts or stops of the status are due (aware UTC); None if unknown.
+        holder: the holder now; None if there is none.
+        warm_up: the warm-up of the Resource.
+    """
+    if holder is None or booked_until is None:
+        same = holder is None and booked_until is None
+    else:
+        same = max(holder.power_on_at(warm_up), holder.created_at) <= booked_until
+    return Reported(booked_until, due_since if same else None)
 
 
 def next_trigger(

@@ -89,6 +89,10 @@ class Instance:
         sizes: the sizes of its machines, such as `t3.large`: one for an instance, two for a
             database in two zones, one for each member of a cluster. A scaled group has only those that exist.
         scale: the numbers of machines of a scaled group; None for all others.
+        start_incomplete: whether it runs, but a part of its start is missing. It can be started again.
+        unready_reason: why it is not ready although it runs, as the service says, and as the end of the
+            sentence "it …"; empty if the service does not say it.
+        remarks: what users should know about it, each as the end of the sentence "it …".
     """
 
     id: str
@@ -103,6 +107,9 @@ class Instance:
     check: StatusCheck | None = None
     sizes: tuple[str, ...] = ("",)
     scale: MachineCounts | None = None
+    start_incomplete: bool = False
+    unready_reason: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -115,7 +122,7 @@ class Instance:
     def can_start(self) -> bool:
         """Whether it is off. A scaled group may launch machines while the ones from before still end."""
         ending = self.scale is not None and self.state is InstanceState.STOPPING
-        return ending or self.state is InstanceState.STOPPED
+        return ending or self.start_incomplete or self.state is InstanceState.STOPPED
 
     @property
     def machines(self) -> int:
@@ -216,4 +223,9 @@ class Observation:
 
 
 def _corrected(instances: Iterable[Instance], states: Mapping[str, InstanceState]) -> tuple[Instance, ...]:
-    return tuple(replace(instance, state=states.get(instance.id, instance.state)) for instance in instances)
+    return tuple(
+        replace(instance, state=states[instance.id], start_incomplete=False)
+        if instance.id in states
+        else instance
+        for instance in instances
+    )

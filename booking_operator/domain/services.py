@@ -1,6 +1,6 @@
 """The cloud services that `spec.type` can name, and the facts about each that code without I/O needs.
 
-`cloud/aws` has one module per service. docs/design.md lists the steps to add a service.
+`cloud/aws` has one module per service. docs/maintaining.md lists the steps to add a service.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-ServiceName = Literal["ec2", "rds", "asg"]
+ServiceName = Literal["ec2", "rds", "asg", "ecs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class ServiceFacts:
     as `StartDBInstance` for `StartDBCluster`.
 
     Attributes:
-        api: the name of the API in botocore and in IAM permissions.
+        name: the value of `spec.type`.
         start_call: the call that starts instances.
         stop_call: the call that stops or hibernates instances.
         tag_call: the call that writes tags.
@@ -29,7 +29,7 @@ class ServiceFacts:
         default_warm_up: the warm-up of `warm_up: auto` before the first measured start.
     """
 
-    api: str
+    name: ServiceName
     start_call: str
     stop_call: str
     tag_call: str
@@ -46,9 +46,9 @@ class ServiceFacts:
         )
 
 
-SERVICES: Mapping[str, ServiceFacts] = {
-    "ec2": ServiceFacts(
-        api="ec2",
+_ALL = (
+    ServiceFacts(
+        name="ec2",
         start_call="StartInstances",
         stop_call="StopInstances",
         tag_call="CreateTags",
@@ -58,8 +58,8 @@ SERVICES: Mapping[str, ServiceFacts] = {
         default_warm_up=timedelta(minutes=2),
     ),
     # Calls for DB clusters count as calls for DB instances.
-    "rds": ServiceFacts(
-        api="rds",
+    ServiceFacts(
+        name="rds",
         start_call="StartDBInstance",
         stop_call="StopDBInstance",
         tag_call="AddTagsToResource",
@@ -74,15 +74,27 @@ SERVICES: Mapping[str, ServiceFacts] = {
         default_warm_up=timedelta(minutes=10),
     ),
     # Both switch by the same call, so a start and a stop share its limits.
-    "asg": ServiceFacts(
-        api="autoscaling",
+    ServiceFacts(
+        name="asg",
         start_call="UpdateAutoScalingGroup",
         stop_call="UpdateAutoScalingGroup",
         tag_call="CreateOrUpdateTags",
         untag_call="DeleteTags",
-        describe_calls=("DescribeAutoScalingGroups",),
+        describe_calls=("DescribeAutoScalingGroups", "DescribeInstanceRefreshes", "DescribeScheduledActions"),
         max_batch=1,  # Auto Scaling has no call for several groups
         default_warm_up=timedelta(minutes=5),
     ),
-}
+    ServiceFacts(
+        name="ecs",
+        start_call="UpdateService",
+        stop_call="UpdateService",
+        tag_call="TagResource",
+        untag_call="UntagResource",
+        describe_calls=("GetResources", "DescribeServices", "DescribeScalableTargets"),
+        max_batch=1,  # ECS has no call for several services
+        default_warm_up=timedelta(minutes=2),
+    ),
+)
+
+SERVICES: Mapping[str, ServiceFacts] = {facts.name: facts for facts in _ALL}
 """The facts by `ServiceName`."""

@@ -185,7 +185,7 @@ class WorkQueue(Generic[K]):
         """Return `key` after a reconcile.
 
         Its timer becomes the time that `result` asks for, or an earlier time that was added during the
-        reconcile.
+        reconcile. If the clock was set back during the reconcile, the key is ready again at once.
         """
         entry, now = self._entries[key], self.clock.now()
         wanted = [_Timer(result.next_at, self._timer_priority)] if result.next_at else []
@@ -200,8 +200,11 @@ class WorkQueue(Generic[K]):
             entry.failures = 0
         # This reconcile has handled every boundary that was due at hand-out. If the clock was set back since
         # then, such a boundary is in the future again.
-        served = min(entry.taken_at or now, now)
-        wanted = [timer for timer in wanted if timer.at > served]
+        taken_at = entry.taken_at or now
+        wanted = [timer for timer in wanted if timer.at > min(taken_at, now)]
+        if now < taken_at:
+            # The reconcile may have read an instant that is in the future again, after another boundary.
+            self._add(key, entry, self._timer_priority, now)
         entry.processing, entry.held, entry.taken_at = False, None, None
         if wanted:
             self._set_timer(key, entry, min(wanted), entry.timer)

@@ -30,8 +30,8 @@ def sdist(tmp_path: Path) -> Path:
 
 
 def manifest_of(sdist: Path) -> dict[str, Any]:
-    command = [sys.executable, str(KREW / "render.py"), str(sdist)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    command = [sys.executable, "-m", "tools.krew", str(sdist)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=ROOT)
     manifest: dict[str, Any] = yaml.safe_load(done.stdout)
     return manifest
 
@@ -52,8 +52,8 @@ def test_krew_finds_the_launcher_in_the_source_distribution(sdist: Path, tmp_pat
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, str(KREW / "render.py"), str(tmp_path / "other.tar.gz")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    command = [sys.executable, "-m", "tools.krew", str(tmp_path / "other.tar.gz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
     assert "other.tar.gz is not like booking_operator-0.1.0.tar.gz" in done.stderr
 
 

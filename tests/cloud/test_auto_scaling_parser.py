@@ -1,10 +1,16 @@
 """How rows of DescribeAutoScalingGroups are read."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from booking_operator.cloud.aws.auto_scaling_parser import ScaledGroup, read_group
+from booking_operator.cloud.aws.auto_scaling_parser import (
+    ScaledGroup,
+    read_group,
+    with_refreshes,
+    with_scheduled_actions,
+)
 from booking_operator.domain.capacity import CAPACITY_TAG, Capacity
 from booking_operator.domain.instance import InstanceState, Lock, MachineCounts
 
@@ -41,6 +47,8 @@ def read(found: Any) -> ScaledGroup:
         (row("0/0/0", "Terminating:Wait", resource_booking_capacity="1/4/2"), STOPPING, MachineCounts(2, 0)),
         (row("0/0/0", resource_booking_capacity="1/4/2"), STOPPED, MachineCounts(2, 0)),
         (row("0/4/0"), STOPPED, MachineCounts(0, 0)),
+        (row("0/4/0", resource_booking_capacity="0/4/2"), RUNNING, MachineCounts(0, 0)),
+        (row("0/4/0", resource_booking_capacity="1/4/2"), STOPPED, MachineCounts(2, 0)),
         (row("0/0/0", resource_booking_capacity="nonsense"), STOPPED, MachineCounts(0, 0)),
     ],
 )
@@ -104,3 +112,51 @@ def test_why_a_group_is_not_switched(found: Any, reason: str) -> None:
     assert record.instance.blocked_reason.startswith(reason)
     assert bool(record.instance.blocked_reason) == bool(reason)
     assert record.left_out == ("ignore" in reason)
+
+
+def test_a_warm_pool_is_a_remark() -> None:
+    remark = "has a warm pool of 2 machines, which it keeps while it is off"
+    assert read(row() | {"WarmPoolSize": 2}).record.instance.remarks == (remark,)
+    assert read(row() | {"WarmPoolSize": 0}).record.instance.remarks == ()
+
+
+def test_a_suspended_launch_explains_missing_machines() -> None:
+    found = row("1/4/2", "InService") | {"SuspendedProcesses": [{"ProcessName": "Launch"}]}
+    instance = read(found).record.instance
+    assert (instance.blocked_reason, instance.ready) == ("", False)
+    assert instance.unready_reason == "has the suspended process Launch; resume it"
+    assert read(row("1/4/2", "InService")).record.instance.unready_reason == ""
+
+
+@pytest.mark.parametrize(
+    ("action", "when"),
+    [
+        ({"Recurrence": "0 20 * * *"}, "by the schedule '0 20 * * *' in UTC"),
+        (
+            {"Recurrence": "0 20 * * *", "TimeZone": "Europe/Berlin"},
+            "by the schedule '0 20 * * *' in Europe/Berlin",
+        ),
+        ({"StartTime": datetime(2026, 1, 5, 20, tzinfo=UTC)}, "at 2026-01-05T20:00:00Z"),
+        ({}, "once"),
+    ],
+)
+def test_scheduled_actions_are_remarks(action: Any, when: str) -> None:
+    own: Any = {"AutoScalingGroupName": "web", "ScheduledActionName": "night", **action}
+    other = own | {"AutoScalingGroupName": "api"}
+    found = with_scheduled_actions(read(row()), [other, own])
+    assert found.record.instance.remarks == (f"has the scheduled action night, which sets its size {when}",)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("InProgress", "has an instance refresh in progress, which is 40 % complete"),
+        ("Pending", "has an instance refresh in progress, which is 40 % complete"),
+        ("Successful", ""),
+        ("Failed", ""),
+    ],
+)
+def test_only_a_refresh_in_progress_explains_missing_machines(status: str, reason: str) -> None:
+    rows: Any = [{"Status": status, "PercentageComplete": 40}]
+    assert with_refreshes(read(row("1/4/2")), rows).record.instance.unready_reason == reason
+    assert with_refreshes(read(row("1/4/2")), []).record.instance.unready_reason == ""

@@ -13,7 +13,7 @@ from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.credential_renewal import RenewedCredentials
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
-from booking_operator.cloud.aws.rds import PAGE, RdsApi
+from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.token_bucket import published_limits
 from booking_operator.cloud.driver import Action, CloudError, FailureKind, Operation, Order
 from booking_operator.cloud.instrumentation import measured
@@ -121,10 +121,9 @@ def test_each_page_of_rds_is_a_call() -> None:
             more = {"Marker": f"m{len(queries)}"} if len(queries) < 3 else {}
             return {"Rows": [len(queries)], **more}
 
-        pages = rds._pages(HERE, "DescribeDBInstances", describe)
+        pages = rds._pages(HERE, "rds:DescribeDBInstances", describe, next_field="Marker")
         assert [page["Rows"] async for page in pages] == [[1], [2], [3]]
         assert [query.get("Marker") for query in queries] == [None, "m1", "m2"]
-        assert {query["MaxRecords"] for query in queries} == {PAGE}
         assert seen.calls == [("rds", "DescribeDBInstances", "ok", 0.0)] * 3
 
     run(main())

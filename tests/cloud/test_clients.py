@@ -10,6 +10,7 @@ from aiobotocore.session import AioSession
 from botocore import UNSIGNED
 from botocore.loaders import JSONFileLoader
 
+from booking_operator.cloud.aws import clients as aws_clients
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.aws.clients import CALL_TIMEOUT_SECONDS, CONFIG, AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
@@ -62,6 +63,7 @@ async def test_regions_have_separate_clients_and_share_the_service_model(
         return load_file(self, path)
 
     monkeypatch.setattr(JSONFileLoader, "load_file", counted)
+    aws_clients._loader.cache_clear()
     async with AwsClients(SystemClock(), Accounts()) as sessions:
         here, there = await sessions.ec2(HERE), await sessions.ec2(THERE)
         assert (here.meta.region_name, there.meta.region_name) == (HERE.region, THERE.region)

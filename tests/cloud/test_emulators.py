@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from booking_operator.cloud.aws import auto_scaling, ec2, rds
+from booking_operator.cloud.aws import auto_scaling, ec2, ecs, rds
+from booking_operator.cloud.aws.tags import APPLICATION_TAG
 from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState, Lock, MachineCounts
@@ -21,6 +22,7 @@ from tests.support.moto_server import REGION
 
 SHOP = Group("rds", "", REGION, "shop")
 FRONT = Group("asg", "", REGION, "front")
+BACK = Group("ecs", "", REGION, "back")
 RUNNING, STOPPED = InstanceState.RUNNING, InstanceState.STOPPED
 ADA = Lock("ada", "2026-01-05T10:00:00Z")
 GONE = "i-0123456789abcdef0"
@@ -33,16 +35,14 @@ def ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["moto", "ministack"])
-def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+def emulator(request: pytest.FixtureRequest, environment: pytest.MonkeyPatch) -> Emulator:
     name: Name = request.param
     found = Emulator(name, request.getfixturevalue(f"{name}_url"))
     found.reset()
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     files = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
-    for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION"):
-        monkeypatch.delenv(variable, raising=False)
     for variable, value in {"AWS_ENDPOINT_URL": found.url, **keys, **files}.items():
-        monkeypatch.setenv(variable, value)
+        environment.setenv(variable, value)
     return found
 
 
@@ -222,10 +222,64 @@ async def test_lock_tags_of_scaled_groups_are_written_and_removed(emulator: Emul
         assert [instance.lock for instance in (await observe(driver, FRONT)).instances] == [None]
 
 
+async def test_services_are_found_by_their_tag_with_their_tasks(emulator: Emulator) -> None:
+    web = emulator.create_service("web", "back", 2)
+    api = emulator.create_service("api", "back", 0, cluster="second")
+    emulator.create_service("other", "else", 1)
+    async with open_driver(CLOCK, "ecs") as driver:
+        seen = {item.id: item for item in (await observe(driver, BACK)).instances}
+    assert set(seen) == {web, api}
+    assert (seen[web].state, seen[web].machines) == (RUNNING, 2)
+    assert (seen[api].state, seen[api].scale, seen[api].sizes) == (STOPPED, MachineCounts(0, 0), ())
+    assert "its size from before is not known" in seen[api].blocked_reason
+
+
+async def test_all_pages_of_services_are_read(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ecs, "ARN_PAGE", 2)
+    monkeypatch.setattr(ecs, "SERVICE_PAGE", 2)
+    for number in range(5):
+        emulator.create_service(f"web-{number}", "back", 0)
+    assert len(await states(BACK, "ecs")) == 5
+
+
+# ministack has no scalable targets, as `DIFFERENCES` says.
+@pytest.mark.parametrize("emulator", ["moto"], indirect=True)
+async def test_a_service_starts_with_its_remembered_size(emulator: Emulator) -> None:
+    web = emulator.create_service("web", "back", 0, tags={CAPACITY_TAG: "1/4/2"})
+    async with open_driver(CLOCK, "ecs") as driver:
+        assert (await observe(driver, BACK)).machines == 2
+        assert await start(driver, [web], BACK) == {web: RUNNING}
+    assert emulator.service_size(web) == (2, "1/4/2")
+
+
+@pytest.mark.parametrize("emulator", ["moto"], indirect=True)
+async def test_an_unknown_service_is_refused_alone(emulator: Emulator) -> None:
+    web = emulator.create_service("web", "back", 0, tags={CAPACITY_TAG: "1/1/1"})
+    async with open_driver(CLOCK, "ecs") as driver:
+        await observe(driver, BACK)
+        started = await start(driver, [web, "main/gone"], BACK)
+        assert started == {web: RUNNING, "main/gone": "NotObserved"}
+
+
+async def test_lock_tags_of_services_are_written_and_removed(emulator: Emulator) -> None:
+    web = emulator.create_service("web", "back", 1)
+    async with open_driver(CLOCK, "ecs") as driver:
+        await observe(driver, BACK)
+        await lock(driver, [web], ADA, BACK)
+        (instance,) = (await observe(driver, BACK)).instances
+        assert instance.lock == ADA
+        await lock(driver, [web], None, BACK)
+        (instance,) = (await observe(driver, BACK)).instances
+        assert instance.lock is None
+    assert emulator.service_tags(web) == {APPLICATION_TAG: "back"}
+
+
 # Where the emulators differ from AWS
 
 _API = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference"
 _SCALING_API = "https://docs.aws.amazon.com/autoscaling/ec2/APIReference"
+_ECS_API = "https://docs.aws.amazon.com/AmazonECS/latest/APIReference"
+_TARGETS_API = "https://docs.aws.amazon.com/autoscaling/application/APIReference"
 _RDS_API = "https://docs.aws.amazon.com/AmazonRDS/latest/APIReference"
 
 
@@ -270,6 +324,17 @@ def _first_page_of_one_launch(emulator: Emulator) -> int:
 def _machine_size(emulator: Emulator) -> str:
     name = emulator.create_scaled_group("web", "front", "1/1/1")
     return str(emulator.scaled_group(name)["Instances"][0].get("InstanceType", ""))
+
+
+def _scalable_targets(emulator: Emulator) -> str:
+    describe = emulator.client("application-autoscaling").describe_scalable_targets
+    return code_of(lambda: describe(ServiceNamespace="ecs"))
+
+
+def _resize_daemon(emulator: Emulator) -> str:
+    emulator.create_service("web", "back", 0, schedulingStrategy="DAEMON")
+    update = emulator.client("ecs").update_service
+    return code_of(lambda: update(cluster="main", service="web", desiredCount=2))
 
 
 def _hibernation_shown(emulator: Emulator) -> bool:
@@ -318,6 +383,15 @@ class Difference:
 
 
 DIFFERENCES: dict[str, Difference] = {
+    "Application Auto Scaling exists": Difference(
+        _scalable_targets, "", f"{_TARGETS_API}/API_DescribeScalableTargets.html", ("ministack",)
+    ),
+    "a daemon service has no desired count": Difference(
+        _resize_daemon,
+        "InvalidParameterException",
+        f"{_ECS_API}/API_UpdateService.html",
+        ("moto", "ministack"),
+    ),
     "the answer to a stop shows the transition": Difference(
         _stop_answer, "stopping", f"{_API}/API_StopInstances.html", ("ministack",)
     ),

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from botocore.retries.standard import ThrottledRetryableChecker
@@ -12,7 +12,7 @@ from botocore.session import get_session
 
 from booking_operator import cloud
 from booking_operator.cloud.aws import ec2, errors
-from booking_operator.domain.services import SERVICES
+from booking_operator.cloud.aws.clients import ClientName
 
 PACKAGE = Path(cloud.__file__).parent
 LIST = Path(__file__).parent / "error_codes.txt"
@@ -29,7 +29,7 @@ def modelled() -> set[str]:
     """The codes in the service models of botocore, and those that its retries know as throttling."""
     checker: Any = ThrottledRetryableChecker
     session, found = get_session(), set(checker._THROTTLED_ERROR_CODES)
-    for service in (*(facts.api for facts in SERVICES.values()), "sts"):
+    for service in (*get_args(ClientName), "sts"):
         for shape in session.get_service_model(service).error_shapes:
             found.add(shape.metadata.get("error", {}).get("code", shape.name))
     return found

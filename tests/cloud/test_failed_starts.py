@@ -2,12 +2,12 @@
 
 import asyncio
 from asyncio import TaskGroup
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pytest
 
 from booking_operator.cloud.aws.ec2 import Ec2Api
-from booking_operator.cloud.driver import ActionAnswer, CloudError, Operation, Order, Record
+from booking_operator.cloud.driver import ActionAnswer, CloudError, Operation, Order, Record, always
 from booking_operator.cloud.inventory.failed_starts import AcceptedStarts
 from booking_operator.cloud.service import Driver, Service
 from booking_operator.domain.group import Scope
@@ -136,7 +136,9 @@ class Api:
     async def release(self, _: Scope) -> None:
         """Do nothing."""
 
-    async def perform(self, _: Scope, __: Operation, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
+    async def perform(
+        self, _: Scope, __: Operation, ids: Sequence[str], ___: Callable[[], bool] = always
+    ) -> Mapping[str, ActionAnswer]:
         self.starts.append(seconds(self.clock.now()))
         self.state = InstanceState.PENDING
         asyncio.get_running_loop().call_later(3, self.end)

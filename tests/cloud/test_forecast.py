@@ -79,6 +79,15 @@ def test_each_database_needs_a_call() -> None:
     ]
 
 
+def test_starts_and_stops_of_scaled_groups_share_the_limits_of_their_call() -> None:
+    """A burst of 50 calls, and then five a second."""
+    stopped = [member(f"old{n}", booking(f"o{n}", 60, 3600), size=1, service="asg") for n in range(50)]
+    started = [member(f"new{n}", booking(f"n{n}", 3600, 7200), size=1, service="asg") for n in range(50)]
+    assert foreseen(started).late == []
+    late = foreseen([*stopped, *started]).late
+    assert max(item.late_by for item in late) > timedelta(seconds=5)
+
+
 def test_a_longer_warm_up_is_the_remedy_for_too_many_starts_at_one_instant() -> None:
     members = [member(f"r{n}", booking(f"b{n}", 3600, 7200)) for n in range(700)]
     found = foreseen(members)

@@ -740,6 +740,30 @@ def test_a_call_that_waits_for_credentials_is_not_sent_in_a_new_back_off() -> No
     play(scenario)
 
 
+def test_a_service_that_reads_first_writes_nothing_for_an_order_that_is_invalid_by_then() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reading = 5
+        gone = stage.order("a", operation=STOP, at=1, stands=lambda: seconds(stage.clock.now()) < 3)
+        await asyncio.sleep(8)
+        assert outcome(gone) == {"a": "withdrawn"}
+        assert stage.sent == []
+        limiter, now = stage.batcher.queue(WEB.scope, Action.STOP).limiter, stage.clock.now()
+        assert limiter.available(now) == 1000
+        assert await stage.outcome(stage.order("b", operation=STOP, at=9)) == {"b": "stopping"}
+
+    play(scenario)
+
+
+def test_an_order_that_becomes_valid_again_after_the_read_is_sent_again() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reading = 1
+        states = iter([True, False])  # at the first attempt: before the read, and after it
+        order = stage.order("a", operation=STOP, at=1, stands=lambda: next(states, True))
+        assert await stage.outcome(order) == {"a": "stopping"}
+
+    play(scenario)
+
+
 def test_an_order_that_becomes_invalid_while_waiting_is_not_sent() -> None:
     async def scenario(stage: Stage) -> None:
         stage.preparing = 20

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -15,7 +16,9 @@ from time import monotonic
 import pytest
 
 from booking_operator.devcluster.binaries import find_kubectl
+from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.devcluster.kubectl import Kubectl
+from booking_operator.devcluster.prepare import prepare
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -53,7 +56,11 @@ def test_the_demo_shows_the_life_of_bookings() -> None:
     assert re.search(r"^The board is at http://127\.0\.0\.1:\d+/#\S{43}$", answer.stderr, re.MULTILINE)
     for word in ("SCHEDULED", "IN PROGRESS", "FINISHED", "STOPPED", "RUNNING", "ACCEPTED AFTER"):
         assert word in answer.stdout
-    assert len(re.findall(r"\d+\.\d ms", answer.stdout)) == 4
+    assert len(re.findall(r"\d+\.\d ms", answer.stdout)) == 8  # a start and a stop of each type
+    [program] = re.findall(
+        r"^    (\S+) devcluster$", answer.stdout.partition("What to type next:")[2], re.MULTILINE
+    )
+    assert Path(program).is_file()
     assert monotonic() - began < 100
 
 
@@ -107,3 +114,77 @@ def test_an_interrupted_demo_leaves_nothing_behind() -> None:
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "No processes or temporary files remain" in stderr
+
+
+@pytest.fixture
+def cluster() -> Iterator[Kubectl]:
+    """The cluster of a user, without the CRDs of the operator."""
+    binaries, kubectl = prepare()
+    with ControlPlane(binaries) as plane:
+        yield Kubectl(kubectl, plane.kubeconfig)
+
+
+def demo_in(cluster: Kubectl, context: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "booking_operator", "demo", "--context", context],
+        env=os.environ | {"KUBECONFIG": str(cluster.kubeconfig)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_the_demo_runs_in_a_cluster_of_the_user_and_leaves_nothing_there(cluster: Kubectl) -> None:
+    context = cluster("config", "current-context").strip()
+    answer = demo_in(cluster, context)
+    assert answer.returncode == 0, answer.stderr
+    assert "What to type next" in answer.stdout
+    assert cluster("get", "crds", "-o", "name") == ""
+    namespace = cluster(
+        "get", "namespace", "booking-operator-demo", "-o", "jsonpath={.metadata.deletionTimestamp}"
+    )
+    assert namespace  # the namespace controller, which does not run here, removes it
+
+
+def test_the_demo_refuses_a_cluster_that_has_the_crds_already(cluster: Kubectl) -> None:
+    context = cluster("config", "current-context").strip()
+    cluster("apply", "-k", str(Path(__file__).parents[2] / "manifests" / "crds"))
+    answer = demo_in(cluster, context)
+    assert answer.returncode == 1
+    assert "has the CRDs of the operator already" in answer.stderr
+    assert len(cluster("get", "crds", "-o", "name").split()) == 6
+    assert cluster("get", "namespace", "booking-operator-demo", "--ignore-not-found") == ""
+
+
+def test_the_demo_refuses_a_namespace_that_exists_and_leaves_it(cluster: Kubectl) -> None:
+    context = cluster("config", "current-context").strip()
+    cluster("create", "namespace", "booking-operator-demo")
+    answer = demo_in(cluster, context)
+    assert answer.returncode == 1
+    assert "has a namespace booking-operator-demo already" in answer.stderr
+    found = cluster(
+        "get", "namespace", "booking-operator-demo", "-o", "jsonpath={.metadata.deletionTimestamp}"
+    )
+    assert found == ""
+
+
+def test_the_demo_refuses_a_user_who_signs_in_by_a_program(cluster: Kubectl) -> None:
+    context = cluster("config", "current-context").strip()
+    cluster(
+        "config",
+        "set-credentials",
+        "cloud",
+        "--exec-command=aws",
+        "--exec-api-version=client.authentication.k8s.io/v1",
+    )
+    cluster("config", "set-context", context, "--user=cloud")
+    answer = demo_in(cluster, context)
+    assert answer.returncode == 1
+    assert "signs in by a program" in answer.stderr
+
+
+def test_the_demo_refuses_a_context_that_does_not_exist(cluster: Kubectl) -> None:
+    answer = demo_in(cluster, "prod")
+    assert answer.returncode == 1
+    assert "--context 'prod': error: " in answer.stderr

@@ -16,6 +16,7 @@ from booking_operator.domain.decision_trigger import (
     Reported,
     next_trigger,
     next_wake_up,
+    reported,
 )
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -306,6 +307,26 @@ def test_a_stop_waits_if_the_last_holder_was_deleted_while_no_operator_ran(
 def test_waits_count_from_what_was_reported_before_a_restart(reported: Reported, due_since: datetime) -> None:
     """An instant in the future is from before the clock was set back."""
     assert next_trigger(reported, state_at([booking("a", 10, 20)], at(13))).due_since == due_since
+
+
+@pytest.mark.parametrize(
+    ("booked_until", "holder", "counts"),
+    [
+        (None, None, True),
+        (at(20), None, False),
+        (None, booking("a", 10, 40), False),
+        (at(20), booking("a", 10, 40), True),
+        (at(20), booking("a", 24, 40), True),
+        (at(20), booking("a", 26, 40), False),
+        (at(20), booking("a", 24, 40, created=22), False),
+    ],
+)
+def test_a_reported_wait_counts_unless_nothing_was_booked_meanwhile(
+    booked_until: datetime | None, holder: BookingInterval | None, counts: bool
+) -> None:
+    """The warm-up is five minutes. Nobody can start instances for a booking that does not exist yet."""
+    seen = reported(booked_until, at(3), holder, timedelta(minutes=5))
+    assert seen == Reported(booked_until, at(3) if counts else None)
 
 
 def test_only_another_requirement_begins_a_new_wait() -> None:

@@ -120,6 +120,7 @@ class QueueMachine(RuleBasedStateMachine):
             model.failures = 0
         wanted = [when for when in wanted if when > min(model.taken_at, self.clock.instant)]
         model.timers = [min([*model.timers, *wanted])] if [*model.timers, *wanted] else []
+        model.again |= self.clock.instant < model.taken_at
         model.processing, model.held = False, []
         model.waiting, model.again = model.again, False
 
@@ -193,14 +194,33 @@ def test_a_clock_set_back_never_makes_a_timer_early() -> None:
 
 
 def test_a_clock_set_back_while_a_key_is_processed_loses_no_boundary() -> None:
+    """The boundary that is in the future again counts even if the reconcile that follows at once fails."""
+    clock, queue = set_back_during_a_reconcile()
+    queue.done("a", Result(clock.now() + timedelta(seconds=1)))
+    assert queue.try_get() == ("a",)
+    queue.done("a", Result(failed=True))
+    assert queue.try_get() == ()
+    clock.instant += timedelta(seconds=1)
+    assert queue.try_get() == ("a",)
+
+
+def test_a_clock_set_back_while_a_key_is_processed_makes_it_ready_again() -> None:
+    """The reconcile began after a boundary that is in the future again."""
+    _, queue = set_back_during_a_reconcile()
+    queue.done("a", Result())
+    assert queue.try_get() == ("a",)
+    queue.done("a", Result())
+    assert queue.try_get() == ()
+
+
+def set_back_during_a_reconcile() -> tuple[ManualClock, WorkQueue[str]]:
+    """A queue that has handed out the key `a`, and its clock, which was set back after that."""
     clock = ManualClock()
-    queue: WorkQueue[str] = WorkQueue(clock)
+    queue: WorkQueue[str] = WorkQueue(clock, Backoff(initial=timedelta(minutes=1)))
     queue.add("a")
     queue.try_get()
     clock.instant -= timedelta(seconds=2)
-    queue.done("a", Result(clock.now() + timedelta(seconds=1)))
-    clock.instant += timedelta(seconds=1)
-    assert queue.try_get() == ("a",)
+    return clock, queue
 
 
 def test_the_back_off_never_delays_a_boundary() -> None:
@@ -271,7 +291,7 @@ def test_repeated_reconciles_before_a_boundary_do_not_accumulate_timers() -> Non
     async def main() -> tuple[int, float]:
         clock = VirtualClock()
         queue: WorkQueue[str] = WorkQueue(clock)
-        due = clock.now() + timedelta(days=30)
+        due = clock.now() + timedelta(days=1)
         for _ in range(1000):
             queue.add("a")
             queue.done(await queue.get(), Result(due))

@@ -1,5 +1,6 @@
 """Run many seeds with `python -m tests.sim --seeds 10000`, or one with its trace: `--seed 4711 --trace`."""
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -116,8 +117,15 @@ def first_seed(number: int) -> tuple[int, tuple[int | None, str]]:
 
 
 def _run_in_pool(call: Callable[[int], T], numbers: range, jobs: int) -> Iterator[T]:
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=RUNS_PER_PROCESS) as pool:
+    context = multiprocessing.get_context("fork")
+    with context.Pool(jobs, initializer=_collect_less, maxtasksperchild=RUNS_PER_PROCESS) as pool:
         yield from pool.imap_unordered(call, numbers)
+
+
+def _collect_less() -> None:
+    """Let the garbage collector of this process run less often, which saves a seventh of the time."""
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 1000)
 
 
 def report(seed: int, outcome: Outcome, build: Build = CORRECT) -> Minimized | None:

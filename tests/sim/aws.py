@@ -1,6 +1,7 @@
-"""EC2, RDS and Auto Scaling in memory: slow transitions, request limits, stale Describes, missing capacity.
+"""EC2, RDS, Auto Scaling and ECS in memory.
 
-Each instance keeps the history of its states. The oracle compares statuses and calls with this history.
+There are slow transitions, request limits, stale Describes, and missing capacity. Each instance keeps the
+history of its states. The oracle compares statuses and calls with this history.
 """
 
 import random
@@ -10,38 +11,50 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from booking_operator.cloud.aws.scalable_targets import parse_suspended
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS
 from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.group import Scope
 from tests.sim.kernel import Kernel
 from tests.support.aws_limits import Limits
 
-TRANSITIONS = {"ec2": (4.0, 40.0), "rds": (20.0, 120.0), "asg": (10.0, 90.0)}
+TRANSITIONS = {"ec2": (4.0, 40.0), "rds": (20.0, 120.0), "asg": (10.0, 90.0), "ecs": (5.0, 60.0)}
 """Minimum and maximum duration of a start or stop, in seconds."""
 CHECKS = (5.0, 120.0)
 """Minimum and maximum time until the status checks of a running instance pass, in seconds."""
 DESCRIBED = {"DescribeInstances": "ec2", "DescribeDBInstances": "rds", "DescribeAutoScalingGroups": "asg"}
-"""The calls that show all instances of a service."""
+"""The calls that show all instances of a service. ECS needs two: `GetResources` and `DescribeServices`."""
+SCALED = frozenset({"asg", "ecs"})
+"""The services that are switched by a size."""
+RESIZES = frozenset({"UpdateAutoScalingGroup", "UpdateService"})
+"""The calls that set a size."""
+READS = ("Describe", "Get")
+"""The beginnings of the names of calls that change nothing."""
 OFF = "0/0/0"
 """The size of a group that is off."""
-_ID_PREFIXES = {"ec2": "i-", "rds": "db:d", "asg": "asg-"}
+_ID_PREFIXES = {"ec2": "i-", "rds": "db:d", "asg": "asg-", "ecs": "main/s"}
 _RDS_STATES = {"running": "available", "pending": "starting", "stopped": "stopped", "stopping": "stopping"}
 
 
 @dataclass
 class Machine:
-    """One EC2 instance, DB instance, or Auto Scaling group. A group has one machine while it is on.
+    """One EC2 instance, DB instance, Auto Scaling group, or ECS service.
+
+    A group has one machine while it is on, and a service has one task.
 
     Attributes:
-        id: the instance id; for a DB instance `db:` and its name; for a group its name.
+        id: the instance id; for a DB instance `db:` and its name; for a group its name; for a service
+            `cluster/service`.
         pool: the instance type and the zone, such as `m5.large in eu-west-1a`.
         history: (instant, state): each state, with the instant at which it began (true time).
         terminated: the instant of the termination; None before it.
         last_action: the process that last started or stopped it (empty for a user), and the instant.
         checked_at: when its status checks pass after the last start (true time).
-        capacity: the present size of a group, `min/max/desired`; empty for all others.
-        wanted_capacity: the size that users want for the group while it is on.
+        capacity: the present size of a group or service, `min/max/desired`; empty for all others.
+        wanted_capacity: the size that users want while it is on.
         resized_at: when a user changed it last (true time).
+        suspended: the suspended scaling activities of a service; None without a scalable target.
+        wanted_suspended: those that users want suspended while it is on.
     """
 
     id: str
@@ -56,6 +69,8 @@ class Machine:
     capacity: str = ""
     wanted_capacity: str = ""
     resized_at: float = -1e9
+    suspended: frozenset[str] | None = None
+    wanted_suspended: frozenset[str] | None = None
 
     def state_at(self, seconds: float) -> str:
         """Return the state at an instant (true time)."""
@@ -99,7 +114,8 @@ class Call:
         client: the name of the calling process.
         sent_at: when the call left the process (true time).
         error: the error code of the response; empty for success.
-        verb: `start` or `stop` for a call that switches instances; empty for all others.
+        verb: `start` or `stop` for a call that switches instances, `release` for one that removes their lock
+            tags; empty for all others.
     """
 
     client: str
@@ -135,8 +151,17 @@ class SimAws:
         """Create an instance in the state `stopped`."""
         id_ = f"{_ID_PREFIXES[service]}{len(self.machines):04}"
         machine = Machine(id_, service, scope, pool, {APPLICATION_TAG: tag} | tags)
-        if service == "asg":
+        if service in SCALED:
             machine.pool, machine.capacity, machine.wanted_capacity = "none", OFF, "1/4/1"
+        if service == "ecs":
+            # Half of the services have a scalable target. For half of these, a user has suspended something.
+            number = len(self.machines)
+            if number % 2:
+                machine.suspended = frozenset({"DynamicScalingIn"} if number % 4 == 1 else ())
+                machine.wanted_suspended = machine.suspended
+            else:
+                machine.wanted_capacity = "1/1/1"
+        if service in SCALED:
             machine.tags[CAPACITY_TAG] = machine.wanted_capacity
         self.machines[id_] = machine
         return machine
@@ -144,21 +169,26 @@ class SimAws:
     # Actions of users in the console.
 
     def by_hand(self, id_: str, verb: str) -> None:
-        """Start, stop or terminate an instance."""
+        """Start, stop or terminate an instance. A service that may scale to zero is not stopped by hand."""
         machine = self.machines[id_]
+        if verb == "stop" and machine.suspended is not None and machine.wanted_capacity.startswith("0/"):
+            return
         if verb == "terminate":
             machine.terminated = machine.terminated or self._kernel.now
         else:
-            if machine.service == "asg":
+            if machine.service in SCALED:
                 if verb == "stop":
                     machine.wanted_capacity = machine.tags[CAPACITY_TAG]
                 machine.capacity = machine.wanted_capacity if verb == "start" else OFF
+                machine.resized_at = self._kernel.now
             self._change_state(machine, verb, "")
 
     def resize(self, id_: str, capacity: str) -> None:
-        """Change the size of a group that is on; a no-op for all others."""
+        """Change the size of a group or service that is on; a no-op for all others."""
         machine = self.machines[id_]
         if machine.capacity not in {"", OFF}:
+            if machine.service == "ecs" and machine.suspended is None:
+                capacity = "1/1/1"  # without a scalable target there are no limits
             machine.capacity = machine.wanted_capacity = capacity
             machine.resized_at = self._kernel.now
 
@@ -194,7 +224,7 @@ class SimAws:
             raise client_error(
                 action, "RequestLimitExceeded", "Request limit exceeded by calls of this client."
             )
-        if action.startswith("Describe"):
+        if action.startswith(READS):
             return self._describe(action, scope, ids)
         for id_ in ids:
             machine = self.machines.get(id_)
@@ -204,13 +234,34 @@ class SimAws:
                 )
         if faults.failing_instance in ids:
             raise client_error(action, "InvalidParameterCombination", "The parameter combination is invalid.")
-        if "Tags" in action:
+        if "tag" in action.lower():
             return self._tag(ids, lock)
+        if action == "RegisterScalableTarget":
+            return self._suspend(self.machines[ids[0]], lock)
+        return self._switch(client, action, ids, lock)
+
+    def _suspend(self, machine: Machine, activities: str) -> None:
+        """Suspend scaling activities. As in AWS, this moves the size between the limits of the target."""
+        machine.suspended = parse_suspended(activities)
+        low, high, _ = machine.wanted_capacity.split("/")
+        if machine.capacity == OFF and low != "0":
+            machine.capacity = f"{low}/{high}/{low}"
+            self._change_state(machine, "start", "")
+
+    def _switch(self, client: str, action: str, ids: Sequence[str], lock: Any) -> Any:
+        """Start or stop instances, or set the size of a group or service."""
         verb = _verb(action, lock)
         self._check(action, verb, ids)
-        if action == "UpdateAutoScalingGroup":
-            self.machines[ids[0]].capacity = lock
+        if action in RESIZES:
+            self._resize(self.machines[ids[0]], lock)
         return {id_: self._change_state(self.machines[id_], verb, client) for id_ in ids}
+
+    def _resize(self, machine: Machine, size: str) -> None:
+        """Apply the size of a call: `min/max/desired` for a group, the number of tasks for a service."""
+        low, high, _ = machine.wanted_capacity.split("/")
+        if machine.service == "ecs":
+            size = f"{low}/{high}/{size}" if size != "0" else OFF
+        machine.capacity = size
 
     def _check(self, action: str, verb: str, ids: Sequence[str]) -> None:
         for id_ in ids:
@@ -257,12 +308,15 @@ class SimAws:
             machine.checked_at = arrival + self._check_seconds.uniform(*CHECKS)
         return before, machine.state_at(now)
 
-    def _tag(self, ids: Sequence[str], written: dict[str, str] | None) -> None:
+    def _tag(self, ids: Sequence[str], change: dict[str, str] | tuple[str, ...] | None) -> None:
+        """Write the tags of a dict, or remove those that a tuple names; None removes the lock tags."""
         for id_ in ids:
             tags = self.machines[id_].tags
-            for key in () if written and CAPACITY_TAG in written else LOCK_TAGS:
-                tags.pop(key, None)
-            tags |= written or {}
+            if isinstance(change, dict):
+                tags |= change
+            else:
+                for key in LOCK_TAGS if change is None else change:
+                    tags.pop(key, None)
 
     def _checks(self, ids: Sequence[str]) -> list[tuple[str, bool]]:
         """Return the running instances of `ids`, and whether their status checks have passed."""
@@ -277,7 +331,10 @@ class SimAws:
         instant = self._kernel.now - (0 if ids else self._random.uniform(0, self.faults.lag))
         if action == "DescribeDBClusters":
             return []
-        service = DESCRIBED[action]
+        if action in {"DescribeServices", "DescribeScalableTargets"}:
+            found = (self.machines[id_] for id_ in ids)
+            return [(machine, machine.state_at(instant)) for machine in found if machine.scope == scope]
+        service = "ecs" if action == "GetResources" else DESCRIBED[action]
         return [
             (machine, machine.state_at(instant))
             for machine in self.machines.values()
@@ -289,9 +346,16 @@ class SimAws:
 
 
 def _verb(action: str, size: Any) -> str:
-    """Return `start` or `stop` for a call that switches instances; empty for all others."""
-    if action == "UpdateAutoScalingGroup":
-        return "stop" if size == OFF else "start"
+    """Return `start` or `stop` for a call that switches instances, and `release` for one that unlocks them.
+
+    For all others, the result is empty.
+    """
+    if action in RESIZES:
+        return "stop" if size in {OFF, "0"} else "start"
+    if action in {"DeleteTags", "RemoveTagsFromResource"} or (
+        action == "UntagResource" and size == LOCK_TAGS
+    ):
+        return "release"
     return next((verb for verb in ("start", "stop") if action.startswith(verb.capitalize())), "")
 
 

@@ -19,6 +19,7 @@ from typing_extensions import override
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import KINDS
 from booking_operator.api.resource import Resource, ResourceSpec
+from booking_operator.cloud.aws.scalable_targets import ACTIVITIES
 from booking_operator.cloud.batching.batcher import Batcher
 from booking_operator.cloud.batching.request_queue import RequestQueue
 from booking_operator.cloud.batching.token_bucket import BucketLimit, RequestLimits
@@ -268,6 +269,16 @@ class ForgetsSizes(SimSessions):
     @override
     async def send(self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Written = None) -> Any:
         if action == "CreateOrUpdateTags" and CAPACITY_TAG in (lock or ()):
+            return None
+        return await super().send(action, scope, ids, lock)
+
+
+class NeverResumesScaling(SimSessions):
+    """The scaling of a service stays suspended after a start."""
+
+    @override
+    async def send(self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Written = None) -> Any:
+        if action == "RegisterScalableTarget" and lock != " ".join(ACTIVITIES):
             return None
         return await super().send(action, scope, ids, lock)
 

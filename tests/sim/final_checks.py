@@ -139,6 +139,11 @@ class FinalChecks:
         still_running = [
             m.id for m in running if spec.get("unbooked") != "Leave" or self._started_by_booking(resource, m)
         ]
+        unresumed = [m.id for m in existing if wanted and m.suspended != m.wanted_suspended]
+        if unresumed:
+            raise ViolationError(
+                Invariant.SIZE_KEPT, f"{name} is booked, but the scaling of {unresumed} is suspended"
+            )
         if not wanted and still_running:
             raise ViolationError(Invariant.CONVERGENCE, f"{name} is not booked, but {still_running} run")
         self._check_off_times(resource, running)
@@ -331,6 +336,8 @@ class FinalChecks:
         if resource["spec"].get("type") == "asg":  # its machines exist only while they run
             exist = states["pending"] + states["running"] + states["stopping"]
             return exist, exist
+        if resource["spec"].get("type") == "ecs":  # a task that is stopping does not count as running
+            return states["running"], states["running"]
         return len(machines) - states["terminated"], states["running"]
 
     def _check_leaks(self, replica: Replica) -> None:

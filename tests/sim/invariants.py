@@ -7,11 +7,12 @@ from datetime import timedelta
 
 from booking_operator.api.kinds import KINDS, USAGE
 from booking_operator.api.usage import to_sums
+from booking_operator.cloud.aws.scalable_targets import SUSPENDED_TAG, parse_suspended
 from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.parsing import parse_rfc3339
 from booking_operator.domain.usage import UsageSums, to_second
 from booking_operator.engine.store import Key
-from tests.sim.aws import DESCRIBED, OFF, Call, Machine
+from tests.sim.aws import DESCRIBED, OFF, READS, Call, Machine
 from tests.sim.kernel import EPOCH
 from tests.sim.kube import Request
 from tests.sim.oracle import (
@@ -46,6 +47,8 @@ STATUS_DELAY = 70.0
 """Seconds from the decision of a status to its write, at most. The back-off of writes is 60 s at most."""
 RESIZE_SECONDS = 100.0
 """A size that a user has changed in this time before a call may be lost: between the two calls of a stop."""
+LOST_RESIZE_SECONDS = 5.0
+"""A size that a user has changed in this time before a call may stay lost."""
 OBSERVATION_LAG = 6.0
 """Maximum age of the states in a Describe, in seconds: the largest `CloudFaults.lag`, and a margin."""
 
@@ -78,6 +81,7 @@ class Invariants:
         self._limits: dict[tuple[str, int], Limits] = defaultdict(Limits)
         self._failures: defaultdict[tuple[str, ...], deque[float]] = defaultdict(deque)
         self._observations: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+        self._tagged_at: dict[tuple[str, str], float] = {}
         self._holders = [(0.0, "")]
 
     def replica_started(self, replica: Replica, slot: Slot) -> None:
@@ -108,28 +112,52 @@ class Invariants:
         self._check_limits(call, state)
         if call.error:
             self.count_failure("aws", call.client, call.action, call.error)
-        if call.action.startswith("Describe"):
-            if not call.error and call.action in DESCRIBED and not call.ids:
-                service = DESCRIBED[call.action]
-                self._observations[call.client, service, call.scope.account].append(call.sent_at)
+        if call.action.startswith(READS):
+            self._note_observation(call)
             return
         self._check_leader(call, state)
         for id_ in call.ids:
             machine = self._world.aws.machines.get(id_)
             if machine is not None and machine.capacity and not call.error:
                 self._check_size(machine, call)
+                self._check_scaling(machine)
             if machine is not None and call.verb == "stop":
                 self._check_stop(machine, call, state)
             elif machine is not None and call.verb == "start":
                 self._check_start(machine, call, state)
-            elif machine is not None and call.action in {"DeleteTags", "RemoveTagsFromResource"}:
+            elif machine is not None and call.verb == "release":
                 self._check_release(machine, call, state)
+
+    def _note_observation(self, call: Call) -> None:
+        """Record a view of all instances of a service. For ECS it begins with `GetResources`."""
+        if call.error:
+            return
+        where = call.client, call.scope.account
+        if call.action in DESCRIBED and not call.ids:
+            self._observations[call.client, DESCRIBED[call.action], call.scope.account].append(call.sent_at)
+        elif call.action == "GetResources":
+            self._tagged_at[where] = call.sent_at
+        elif call.action == "DescribeServices" and where in self._tagged_at:
+            self._observations[call.client, "ecs", call.scope.account].append(self._tagged_at.pop(where))
+
+    def _check_scaling(self, machine: Machine) -> None:
+        """Check that what users have suspended is suspended, or that a tag remembers it."""
+        tag = machine.tags.get(SUSPENDED_TAG)
+        kept = machine.suspended if tag is None else parse_suspended(tag)
+        if machine.suspended is not None and kept != machine.wanted_suspended:
+            wanted = f"users want {machine.wanted_suspended}"
+            raise ViolationError(
+                Invariant.SIZE_KEPT, f"{machine.id} has or remembers {kept} as suspended, but {wanted}"
+            )
 
     def _check_size(self, machine: Machine, call: Call) -> None:
         """Check that a group has its size, or remembers it. The operator may miss a change during a stop."""
-        if call.sent_at - machine.resized_at < RESIZE_SECONDS:
-            return
         kept = machine.tags[CAPACITY_TAG] if machine.capacity == OFF else machine.capacity
+        since = call.sent_at - machine.resized_at
+        if since < LOST_RESIZE_SECONDS:
+            machine.wanted_capacity = kept
+        if since < RESIZE_SECONDS:
+            return
         if kept != machine.wanted_capacity:
             raise ViolationError(
                 Invariant.SIZE_KEPT,
@@ -140,9 +168,7 @@ class Invariants:
         """Check the request limits of one process, unless its clock was ever set."""
         if len(state.slot.clock_offsets) > 1 or call.action not in PUBLISHED:
             return
-        limits = self._limits[
-            call.client, 0 if call.action.startswith("Describe") else state.lease_acquisitions
-        ]
+        limits = self._limits[call.client, 0 if call.action.startswith(READS) else state.lease_acquisitions]
         scope = call.scope
         if not limits.admits(scope.account, scope.region, call.action, len(call.ids), call.sent_at):
             raise ViolationError(Invariant.BUDGETS, f"{call.client} makes too many calls of {call.action}")

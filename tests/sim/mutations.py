@@ -57,7 +57,7 @@ MUTATIONS = (
         "The first list may come from a stale cache of the API server, as in client-go (resourceVersion=0).",
         Invariant.NO_STOP,
         Build(client=bugs.FirstListIsStale),
-        146,
+        41,
     ),
     Mutation(
         "an event between list and watch is missed",
@@ -226,6 +226,13 @@ MUTATIONS = (
         Invariant.SIZE_KEPT,
         Build(sessions=bugs.ForgetsSizes),
         22,
+    ),
+    Mutation(
+        "scaling stays suspended",
+        "A start does not resume the scaling of an ECS service.",
+        Invariant.SIZE_KEPT,
+        Build(sessions=bugs.NeverResumesScaling),
+        3,
     ),
     Mutation(
         "status checks always pass",

@@ -26,6 +26,13 @@ MAX_AUTO_WARM_UP_SECONDS = 3600.0
 MAX_CLOCK_SKEW_SECONDS = 120.0
 """How far the clock of a replica may be behind."""
 HOUR = 3600.0
+_DEFAULT_WARM_UPS = {
+    "ec2": timedelta(minutes=2),
+    "ecs": timedelta(minutes=2),
+    "asg": timedelta(minutes=5),
+    "rds": timedelta(minutes=10),
+}
+"""The warm-up of `warm_up: auto` before the first measured start, by `spec.type`."""
 LATEST = float("inf")
 """An instant after all writes."""
 TOLERANCE = timedelta(milliseconds=1)
@@ -271,9 +278,16 @@ class Oracle:
         return False
 
     def wanted_for(self, resource: Object, now: float, limit: float, step: float = 5.0) -> float:
-        """Return since how many seconds `wanted` has its present value, up to `limit`."""
+        """Return since how many seconds `wanted` has its present value, up to `limit`.
+
+        Another value for less than a second does not count. A creation time is given in whole seconds, so a
+        replica does not see that a booking was created just after the end of the one before.
+        """
         wanted, lasts = self.wanted(resource, now), 0.0
-        while lasts < limit and self.wanted(resource, now - lasts - step) == wanted:
+        while lasts < limit:
+            at = now - lasts - step
+            if wanted not in {self.wanted(resource, at), self.wanted(resource, at - 1.0)}:
+                break
             lasts += step
         return lasts
 
@@ -409,7 +423,7 @@ def _warm_up(resource: Object) -> timedelta:
     if text != "auto":
         return duration(text)
     if not resource.get("status", {}).get("warm_up"):
-        return timedelta(minutes=10 if resource["spec"].get("type") == "rds" else 2)
+        return _DEFAULT_WARM_UPS[resource["spec"].get("type", "ec2")]
     return _reported_warm_up(resource)
 
 

@@ -1,6 +1,6 @@
 """`cloud.aws.clients.Sessions` over simulated links.
 
-The clients of EC2, RDS and Auto Scaling respond like those of botocore.
+The clients respond like those of botocore.
 """
 
 import asyncio
@@ -13,19 +13,21 @@ from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTi
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.aws.clients import CALL_TIMEOUT_SECONDS
 from booking_operator.cloud.aws.errors import translate_errors
+from booking_operator.cloud.aws.scalable_targets import ACTIVITIES
 from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.metrics import NO_METRICS, CloudMetrics
-from tests.sim.aws import Machine, SimAws, rds_state
+from tests.sim.aws import READS, Machine, SimAws, rds_state
 from tests.sim.kernel import Kernel
 from tests.sim.network import Link, NoReplyError, NotSentError
 
-Written = Mapping[str, str] | str | None
-"""The content of the tags that a call writes, or the size that it gives to a group."""
+Written = Mapping[str, str] | tuple[str, ...] | str | None
+"""What a call writes: tags, the keys of tags to remove, a size, or scaling activities to suspend."""
 READ_SECONDS = 20
 """Read timeout of a call."""
 _URL = "https://aws.invalid"
+_SERVICE_ARN = "arn:aws:ecs:eu-west-1:1:service/"
 
 
 class SimSessions:
@@ -64,6 +66,21 @@ class SimSessions:
         self._accounts.check_scope(scope)
         return SimAutoScaling(self, scope)
 
+    async def ecs(self, scope: Scope) -> "SimEcs":
+        """Return the client of ECS; raises `CloudError` for an unknown account."""
+        self._accounts.check_scope(scope)
+        return SimEcs(self, scope)
+
+    async def tagging(self, scope: Scope) -> "SimTagging":
+        """Return the client of the tagging API; raises `CloudError` for an unknown account."""
+        self._accounts.check_scope(scope)
+        return SimTagging(self, scope)
+
+    async def application_autoscaling(self, scope: Scope) -> "SimScalableTargets":
+        """Return the client of Application Auto Scaling; raises `CloudError` for an unknown account."""
+        self._accounts.check_scope(scope)
+        return SimScalableTargets(self, scope)
+
     async def ready(self, _service: str, scope: Scope) -> None:
         """Raise `CloudError` if the account is unknown."""
         self._accounts.check_scope(scope)
@@ -80,7 +97,7 @@ class SimSessions:
 
     async def send(self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Written = None) -> Any:
         """Send one call and return the response; raises the exceptions of botocore."""
-        if not (action.startswith("Describe") or self._live()):
+        if not (action.startswith(READS) or self._live()):
             raise HTTPClientError(error="this replica is not the leader")
         sent_at, client = self._kernel.now, self._link.process.name
         serve = self._aws.serve
@@ -205,6 +222,12 @@ class SimAutoScaling:
         found = await self._send("DescribeAutoScalingGroups", self._scope, tuple(AutoScalingGroupNames))
         return {"AutoScalingGroups": [_group_row(machine, state) for machine, state in found]}
 
+    async def describe_scheduled_actions(self, **_: Any) -> dict[str, Any]:
+        return {"ScheduledUpdateGroupActions": []}
+
+    async def describe_instance_refreshes(self, **_: Any) -> dict[str, Any]:
+        return {"InstanceRefreshes": []}
+
     async def update_auto_scaling_group(
         self,
         AutoScalingGroupName: str,  # noqa: N803
@@ -235,6 +258,93 @@ def _group_row(machine: Machine, state: str) -> dict[str, Any]:
         "Instances": [machine_row] if state in _LIFECYCLES else [],
         "Tags": [{"Key": key, "Value": value} for key, value in machine.tags.items()],
     }
+
+
+class SimTagging:
+    """The client of the tagging API. It shows ECS services."""
+
+    def __init__(self, sessions: SimSessions, scope: Scope) -> None:
+        self._send, self._scope = sessions.send, scope
+
+    async def get_resources(self, **_: Any) -> dict[str, Any]:
+        found = await self._send("GetResources", self._scope)
+        return {
+            "ResourceTagMappingList": [{"ResourceARN": _SERVICE_ARN + machine.id} for machine, _ in found]
+        }
+
+
+class SimEcs:
+    """The client of ECS."""
+
+    def __init__(self, sessions: SimSessions, scope: Scope) -> None:
+        self._send, self._scope = sessions.send, scope
+
+    async def describe_services(self, services: Sequence[str], **_: Any) -> dict[str, Any]:
+        found = await self._send("DescribeServices", self._scope, tuple(map(_service_id, services)))
+        return {"services": [_service_row(machine, state) for machine, state in found]}
+
+    async def update_service(self, service: str, desiredCount: int, **_: Any) -> None:  # noqa: N803
+        await self._send("UpdateService", self._scope, (_service_id(service),), str(desiredCount))
+
+    async def tag_resource(self, resourceArn: str, tags: Any) -> None:  # noqa: N803
+        written = {tag["key"]: tag["value"] for tag in tags}
+        await self._send("TagResource", self._scope, (_service_id(resourceArn),), written)
+
+    async def untag_resource(self, resourceArn: str, tagKeys: Sequence[str]) -> None:  # noqa: N803
+        await self._send("UntagResource", self._scope, (_service_id(resourceArn),), tuple(tagKeys))
+
+
+class SimScalableTargets:
+    """The client of Application Auto Scaling."""
+
+    def __init__(self, sessions: SimSessions, scope: Scope) -> None:
+        self._send, self._scope = sessions.send, scope
+
+    async def describe_scalable_targets(self, ResourceIds: Sequence[str], **_: Any) -> dict[str, Any]:  # noqa: N803
+        ids = tuple(id_.removeprefix("service/") for id_ in ResourceIds)
+        found = await self._send("DescribeScalableTargets", self._scope, ids)
+        return {
+            "ScalableTargets": [_target_row(machine) for machine, _ in found if machine.suspended is not None]
+        }
+
+    async def register_scalable_target(
+        self,
+        ResourceId: str,  # noqa: N803
+        SuspendedState: Mapping[str, bool],  # noqa: N803
+        **_: Any,
+    ) -> None:
+        suspended = " ".join(name.removesuffix("Suspended") for name, on in SuspendedState.items() if on)
+        ids = (ResourceId.removeprefix("service/"),)
+        await self._send("RegisterScalableTarget", self._scope, ids, suspended)
+
+
+def _service_row(machine: Machine, state: str) -> dict[str, Any]:
+    """The row of a service with one task. Its size may be newer than the state."""
+    desired = int(machine.capacity.rpartition("/")[2])
+    return {
+        "serviceArn": _SERVICE_ARN + machine.id,
+        "status": "INACTIVE" if state == "terminated" else "ACTIVE",
+        "desiredCount": desired,
+        "runningCount": int(state == "running"),
+        "pendingCount": int(state == "pending"),
+        "launchType": "FARGATE",
+        "tags": [{"key": key, "value": value} for key, value in machine.tags.items()],
+    }
+
+
+def _target_row(machine: Machine) -> dict[str, Any]:
+    low, high, _ = machine.wanted_capacity.split("/")
+    suspended = machine.suspended or frozenset()
+    return {
+        "ResourceId": f"service/{machine.id}",
+        "MinCapacity": int(low),
+        "MaxCapacity": int(high),
+        "SuspendedState": {f"{name}Suspended": name in suspended for name in ACTIVITIES},
+    }
+
+
+def _service_id(arn: str) -> str:
+    return arn.removeprefix(_SERVICE_ARN)
 
 
 def _id(arn: str) -> str:

@@ -15,11 +15,11 @@ from tests.sim.shrink import minimize
 from tests.sim.violation import Invariant
 
 TOP = Path(__file__).parents[2]
-EVERYDAY_SEEDS = 40
+EVERYDAY_SEEDS = 10
 """`tox -e sim` runs 300 seeds by default; `tox -e sim -- --mutations` tries up to 300 for each mutation."""
 CHUNK = 5
-DIGESTS = "from tests.sim.run import play\nfor seed in (0, 1, 2, 14, 19, 23): print(play(seed).digest)"
-"""The last three seeds once gave traces that depended on the order of a set of strings."""
+DIGESTS = "from tests.sim.run import play\nfor seed in (14, 19, 23): print(play(seed).digest)"
+"""These seeds once gave traces that depended on the order of a set of strings."""
 
 
 @pytest.mark.parametrize("first", range(0, EVERYDAY_SEEDS, CHUNK))
@@ -76,7 +76,7 @@ def test_a_seed_gives_the_same_trace_in_any_process() -> None:
         for seed in ("1", "2")
     ]
     assert traces[0] == traces[1]
-    assert len(set(traces[0].split())) == 6
+    assert len(set(traces[0].split())) == 3
 
 
 def test_a_failing_script_is_shrunk() -> None:

@@ -46,7 +46,7 @@ class Users:
             self._aws.by_hand(self.machines[machine], verb)
 
     def resize(self, machine: int, capacity: str) -> None:
-        """Change the size of an Auto Scaling group that is on."""
+        """Change the size of an Auto Scaling group or ECS service that is on."""
         if machine < len(self.machines):
             self._aws.resize(self.machines[machine], capacity)
 

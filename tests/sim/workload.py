@@ -20,9 +20,10 @@ class Workload:
     """Generates the initial world and the user actions in the script of a seed.
 
     Attributes:
-        rng: the source of all random choices in the script, apart from those of `rules` and `scaled`.
+        rng: the source of all random choices in the script, apart from those of the others.
         rules: the source of the choices about the rules for bookings.
         scaled: the source of the choices about Auto Scaling groups.
+        services: the source of the choices about ECS services.
         replicas: the number of replicas.
         elected: whether the replicas elect a leader.
         lease: LeaseDuration in seconds; 0 without leader election.
@@ -39,6 +40,7 @@ class Workload:
         self.rng = random.Random(f"{seed}/script")
         self.rules = random.Random(f"{seed}/rules")
         self.scaled = random.Random(f"{seed}/scaled")
+        self.services = random.Random(f"{seed}/services")
         self.replicas = self.rng.choice((1, 1, 2, 2, 3))
         self.elected = self.replicas > 1 or self.rng.random() < 0.1
         self.lease = self.rng.choice((12.0, 15.0, 30.0)) if self.elected else 0.0
@@ -66,6 +68,8 @@ class Workload:
             service = "rds" if self.rng.random() < 0.15 else "ec2"
             if service == "ec2" and self.scaled.random() < 0.1:
                 service = "asg"
+            if service == "ec2" and self.services.random() < 0.1:
+                service = "ecs"
             account = "acme" if self.rng.random() < 0.2 else ""
             for _ in range(self.rng.randint(1, max_instances)):
                 yield Act(
@@ -75,6 +79,8 @@ class Workload:
                 if service == "asg":
                     about = {"machine": self.machines - 1, "capacity": self.scaled.choice(("1/2/1", "0/9/1"))}
                     yield Act(self.scaled.uniform(1, self.ends_at), "resize", about)
+                if service == "ecs":
+                    yield from self.user_of_service()
             yield from self.group(group, service, account)
         if self.rng.random() < 0.3:
             yield from self.schedulers()
@@ -82,6 +88,14 @@ class Workload:
             yield Act(0, "create", {"plural": "resourcemonitors", "name": "rm", "spec": {"interval": "1m"}})
             yield Act(self.random_instant(), "found", {"tag": "new"})
             self.machines += 2
+
+    def user_of_service(self) -> Iterator[Act]:
+        """Yield that a user resizes the last instance, an ECS service, and sometimes starts it by hand."""
+        about = {"machine": self.machines - 1, "capacity": self.services.choice(("1/2/1", "0/9/1"))}
+        yield Act(self.services.uniform(1, self.ends_at), "resize", about)
+        if self.services.random() < 0.3:
+            by_hand = {"machine": self.machines - 1, "verb": "start"}
+            yield Act(self.services.uniform(1, self.ends_at), "by_hand", by_hand)
 
     def group(self, group: str, service: str, account: str) -> Iterator[Act]:
         """Yield the creation of a Resource and its bookings."""

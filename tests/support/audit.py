@@ -1,6 +1,5 @@
 """The audit log of a kube-apiserver: requests, their users, and the decisions of RBAC."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.support.json_lines import json_lines
 
 POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -79,10 +80,7 @@ class AuditLog:
 
         Other tests use the same ServiceAccount through kubectl. The user agent excludes these.
         """
-        if not self._log.exists():
-            return
-        for line in self._log.read_text().splitlines():
-            entry = json.loads(line)
+        for entry in json_lines(self._log):
             if (
                 entry["user"]["username"] == user
                 and entry.get("userAgent") in _AGENTS

@@ -16,6 +16,7 @@ does not slow down a measurement.
 """
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -28,9 +29,10 @@ from xml.etree import ElementTree as ET
 
 from aiohttp import ClientSession, web
 
-from tests.support.aws_answers import to_xml
+from tests.support.aws_answers import to_json, to_xml
 from tests.support.aws_cache import Cache
 from tests.support.aws_call import Call
+from tests.support.aws_errors import is_json
 from tests.support.aws_faults import Fault, Faults, Place, refusal, throttled
 from tests.support.aws_limits import Limits, counted_as
 from tests.support.moto_server import ACCOUNT, REGION, Moto, run_moto
@@ -170,7 +172,8 @@ class AwsProxy(Faults):
 
     def answer(self, service: str, action: str, answer: Mapping[str, Any]) -> None:
         """Answer each request of an action with `answer`, in the form of the AWS CLI, in place of moto."""
-        self._answers[action] = to_xml(service, action, answer)
+        to_body = to_json if is_json(action) else to_xml
+        self._answers[action] = to_body(service, action, answer)
 
     def calls_of(self, action: str) -> list[Call]:
         """The recorded requests of one action."""
@@ -194,7 +197,7 @@ class AwsProxy(Faults):
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         at, monotonic = datetime.now(UTC), time.monotonic()
-        params = dict(parse_qsl(body.decode(), keep_blank_values=True))
+        params = _params(request, body)
         if "Action" not in params:
             return await self._forward(request, body)
         call = self._recorded(request, params, at, monotonic)
@@ -245,12 +248,15 @@ class AwsProxy(Faults):
 
     async def _carried_out(self, call: Call, request: web.Request, body: bytes) -> web.Response:
         if (answer := self._answers.get(call.action)) is not None:
-            return web.Response(body=answer, content_type="text/xml")
+            return web.Response(body=answer, content_type=_content_type(call.action))
         where = (call.account, call.region)
         if self.cached and call.action == "DescribeInstances":
             known = await self._cache.describe(*where, call.params, self._transitions.shown)
             if known is not None:
                 return web.Response(body=known, content_type="text/xml")
+        if call.action == "UpdateAutoScalingGroup" and "DesiredCapacity" in call.params:
+            name, desired = call.params["AutoScalingGroupName"], int(call.params["DesiredCapacity"])
+            self._transitions.resize(name, desired)
         reply = await self._forward(request, body)
         if reply.status != 200 or not isinstance(reply.body, bytes):
             return reply
@@ -282,12 +288,27 @@ def _credentials(request: web.Request) -> tuple[str, str, str]:
     return (match[1], match[2], match[3]) if match else ("", "", "")
 
 
+def _params(request: web.Request, body: bytes) -> dict[str, str]:
+    """The parameters of a request, with its action as `Action`. Those of JSON that are no text stay JSON."""
+    _, _, action = request.headers.get("X-Amz-Target", "").rpartition(".")
+    if not action:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True))
+    given = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in json.loads(body).items()
+    }
+    return given | {"Action": action}
+
+
+def _content_type(action: str) -> str:
+    return "application/x-amz-json-1.1" if is_json(action) else "text/xml"
+
+
 def _faulty(call: Call, request: web.Request, fault: Fault) -> web.Response:
     if fault.kind != "refuse":
         return _cut(request)
     call.status = fault.status
     body = fault.body.replace("REQUEST-ID", f"{time.monotonic_ns():x}")
-    return web.Response(status=fault.status, text=body, content_type="text/xml")
+    return web.Response(status=fault.status, text=body, content_type=_content_type(call.action))
 
 
 def _cut(request: web.Request) -> web.Response:

@@ -1,5 +1,6 @@
-"""Converts rows in the form of the AWS CLI into the XML that a service of the query protocol answers."""
+"""Converts rows in the form of the AWS CLI into what a service of the query or JSON protocol answers."""
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -10,20 +11,30 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 
 
+def to_json(service: str, action: str, answer: Mapping[str, Any]) -> bytes:
+    """Return the response of `action` with the content `answer`, as `to_xml` does."""
+    _shape(service, action, answer)
+    return json.dumps(answer).encode()
+
+
 def to_xml(service: str, action: str, answer: Mapping[str, Any]) -> bytes:
     """Return the response of `action` with the content `answer`.
 
     Raises:
         AssertionError: a field of the answer is unknown, or has another type in the service model.
     """
-    model = _model(service)
-    shape = model.operation_model(action).output_shape
-    report = ParamValidator().validate(answer, shape)
-    assert not report.has_errors(), report.generate_report()
+    model, shape = _model(service), _shape(service, action, answer)
     namespace = model.metadata.get("xmlNamespace", "")
     root = ET.Element(f"{action}Response", {"xmlns": namespace})
     _write(root, shape, answer, f"{action}Result")
     return ET.tostring(root)
+
+
+def _shape(service: str, action: str, answer: Mapping[str, Any]) -> Any:
+    shape = _model(service).operation_model(action).output_shape
+    report = ParamValidator().validate(answer, shape)
+    assert not report.has_errors(), report.generate_report()
+    return shape
 
 
 @cache

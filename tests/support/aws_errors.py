@@ -1,5 +1,6 @@
 """Errors with the texts and in the format of AWS, for the proxy."""
 
+import json
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
@@ -26,15 +27,41 @@ def status_of(code: str) -> int:
     return _SERVER_SIDE.get(code, 400)
 
 
+_SCALING = frozenset({"DescribeInstanceRefreshes", "DescribeScheduledActions"})
+
+
 def is_query(action: str) -> bool:
     """Whether an action is one of RDS, Auto Scaling or STS, whose protocol differs from that of EC2."""
     return (
-        "DB" in action or "AutoScaling" in action or action.startswith(("AssumeRole", "CreateOrUpdateTags"))
+        "DB" in action
+        or "AutoScaling" in action
+        or action in _SCALING
+        or action.startswith(("AssumeRole", "CreateOrUpdateTags"))
     )
+
+
+_JSON = frozenset(
+    {
+        "DescribeScalableTargets",
+        "DescribeServices",
+        "GetResources",
+        "RegisterScalableTarget",
+        "TagResource",
+        "UntagResource",
+        "UpdateService",
+    }
+)
+
+
+def is_json(action: str) -> bool:
+    """Whether an action is one of ECS, Application Auto Scaling or the tagging API, which use JSON."""
+    return action in _JSON
 
 
 def body_of(code: str, message: str, action: str) -> str:
     """An error in the format of the action's service. REQUEST-ID is a placeholder for the request id."""
+    if is_json(action):
+        return json.dumps({"__type": code, "message": message})
     code, message = escape(code), escape(message)
     if is_query(action):
         return (

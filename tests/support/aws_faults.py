@@ -106,6 +106,10 @@ class Faults:
         """Carry out the next `times` requests of the action, then reset the connection."""
         self._scripted[action].extend([Fault("lose")] * times)
 
+    def clear_scripted(self) -> None:
+        """Forget the faults of `fail`, `fail_raw`, `drop` and `lose_reply` that have not happened yet."""
+        self._scripted.clear()
+
     def storm(self, *, throttled: float = 0.0, reset: float = 0.0, seed: int = 0) -> None:
         """From now on, throttle the share `throttled` of all calls, and reset the share `reset`.
 
@@ -203,6 +207,8 @@ def refusal(code: str, message: str, action: str, status: int | None = None) -> 
 
 def throttled(action: str) -> Fault:
     """The throttling error of the action's service."""
+    if aws_errors.is_json(action):
+        return refusal("ThrottlingException", "Rate exceeded", action)
     if aws_errors.is_query(action):
         return refusal("Throttling", "Rate exceeded", action)
     return refusal("RequestLimitExceeded", "Request limit exceeded.", action)

@@ -17,7 +17,9 @@ from booking_operator.cloud.driver import (
     FailureKind,
     Operation,
     Order,
+    OutdatedError,
     Record,
+    always,
 )
 from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState
@@ -68,6 +70,7 @@ class Stage:
         self.silent_on: frozenset[str] = frozenset()
         self.latency = 0.0
         self.preparing = 0.0
+        self.reading = 0.0
         self.states: dict[str, InstanceState] = {}
         self.pools: dict[str, str] = {}
         self.changed_at: dict[str, datetime] = {}
@@ -99,8 +102,12 @@ class Stage:
             await asyncio.sleep(self.preparing)
 
     async def perform(
-        self, scope: Scope, operation: Operation, ids: Sequence[str]
+        self, scope: Scope, operation: Operation, ids: Sequence[str], still_valid: Callable[[], bool] = always
     ) -> Mapping[str, ActionAnswer]:
+        if self.reading:
+            await asyncio.sleep(self.reading)
+            if not still_valid():
+                raise OutdatedError
         self.sent.append(Sent(seconds(self.clock.now()), operation.action, tuple(ids), scope))
         await asyncio.sleep(self.latency)
         if error := self.reply(operation, ids):

@@ -81,6 +81,61 @@ class Emulator:
         )
         return name
 
+    def create_service(self, name: str, tag: str, desired: int, cluster: str = "main", **more: Any) -> str:
+        """Create an ECS service with running tasks; return its id."""
+        client = self.client("ecs")
+        client.create_cluster(clusterName=cluster)
+        client.register_task_definition(family="task", containerDefinitions=[_CONTAINER])
+        tags = {APPLICATION_TAG: tag, **more.pop("tags", {})}
+        client.create_service(
+            cluster=cluster,
+            serviceName=name,
+            taskDefinition="task",
+            desiredCount=desired,
+            tags=[{"key": key, "value": value} for key, value in tags.items()],
+            **more,
+        )
+        client.update_service(
+            cluster=cluster, service=name, desiredCount=desired
+        )  # moto runs tasks only then
+        return f"{cluster}/{name}"
+
+    def service(self, id_: str) -> Any:
+        """The ECS service as the emulator shows it."""
+        cluster, name = id_.split("/")
+        (found,) = self.client("ecs").describe_services(cluster=cluster, services=[name], include=["TAGS"])[
+            "services"
+        ]
+        return found
+
+    def service_size(self, id_: str) -> tuple[int, str]:
+        """The number of tasks of an ECS service, and the size in its tag."""
+        row = self.service(id_)
+        return row["desiredCount"], self.service_tags(id_).get(CAPACITY_TAG, "")
+
+    def service_tags(self, id_: str) -> dict[str, str]:
+        """The tags of an ECS service."""
+        return {tag["key"]: tag["value"] for tag in self.service(id_)["tags"]}
+
+    def add_scalable_target(self, id_: str, minimum: int, maximum: int, **suspended: bool) -> None:
+        """Let Application Auto Scaling scale an ECS service, or change the limits of its target."""
+        whole: dict[str, Any] = {"MinCapacity": minimum, "MaxCapacity": maximum}
+        if suspended:
+            whole["SuspendedState"] = suspended
+        self.client("application-autoscaling").register_scalable_target(**_target(id_), **whole)
+
+    def delete_scalable_target(self, id_: str) -> None:
+        """Delete the scalable target of an ECS service."""
+        self.client("application-autoscaling").deregister_scalable_target(**_target(id_))
+
+    def suspended(self, id_: str) -> set[str]:
+        """The suspended scaling activities of an ECS service."""
+        found = self.client("application-autoscaling").describe_scalable_targets(
+            ServiceNamespace="ecs", ResourceIds=[f"service/{id_}"]
+        )
+        (target,) = found["ScalableTargets"]
+        return {name.removesuffix("Suspended") for name, on in target["SuspendedState"].items() if on}
+
     def scaled_group(self, name: str) -> Any:
         """The Auto Scaling group as the emulator shows it."""
         found = self.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])
@@ -93,12 +148,18 @@ class Emulator:
         return f"{row['MinSize']}/{row['MaxSize']}/{row['DesiredCapacity']}", tags.get(CAPACITY_TAG, "")
 
 
+def _target(id_: str) -> dict[str, str]:
+    dimension = {"ScalableDimension": "ecs:service:DesiredCount"}
+    return {"ServiceNamespace": "ecs", "ResourceId": f"service/{id_}", **dimension}
+
+
 def group_tag(name: str, key: str, value: str) -> dict[str, Any]:
     """A tag of an Auto Scaling group."""
     whole = {"ResourceId": name, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": False}
     return {**whole, "Key": key, "Value": value}
 
 
+_CONTAINER = {"name": "app", "image": "app:1", "memory": 64, "cpu": 64}
 _LOGIN = {"MasterUsername": "root", "MasterUserPassword": "not-a-secret"}
 
 

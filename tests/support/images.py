@@ -57,6 +57,13 @@ class Store:
         assert done.returncode == 0, f"{' '.join(arguments[:2])}: {done.stderr.strip()[-3000:]}"
         return done.stdout.strip()
 
+    def environ(self) -> dict[str, str]:
+        """The environment variables with which other programs run buildah on the store."""
+        config = self.directory / "storage.conf"
+        paths = f'graphroot = "{self.directory / "storage"}"\nrunroot = "{self.directory / "run"}"\n'
+        config.write_text(f'[storage]\ndriver = "overlay"\n{paths}')
+        return {"BUILDAH_ISOLATION": "chroot", "CONTAINERS_STORAGE_CONF": str(config)}
+
     def inspect(self, image: str) -> dict[str, Any]:
         """The configuration of an image, in OCI format."""
         found: dict[str, Any] = json.loads(self.buildah("inspect", "--type=image", image))["OCIv1"]
@@ -82,7 +89,7 @@ class Store:
             name = f"{IMAGE}:{inputs}"
             if not self._has(name):
                 options = ["--layers", "--pull-never"]
-                with _pip_settings(self.directory) as volumes:
+                with pip_settings(self.directory) as volumes:
                     # With a tag of its own, the stage with the dependencies is not pruned.
                     stage = ["--target=build", f"--tag={IMAGE}-build"]
                     self.buildah("build", *options, *volumes, *stage, str(ROOT))
@@ -178,7 +185,7 @@ def _digest(*paths: Path, extra: str) -> str:
 
 
 @contextmanager
-def _pip_settings(directory: Path) -> Iterator[list[str]]:
+def pip_settings(directory: Path) -> Iterator[list[str]]:
     """Volumes that give pip in a build the pip settings of this machine, certificates included."""
     settings, volumes = [], []
     for line in _run(sys.executable, "-m", "pip", "config", "list").splitlines():

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from booking_operator.cloud.driver import (
     FailureKind,
     Operation,
     Record,
+    always,
     api_action,
 )
 from booking_operator.domain.group import Group, Scope
@@ -101,7 +102,7 @@ class Fleet:
         """Do nothing."""
 
     async def perform(
-        self, scope: Scope, change: Operation, ids: Sequence[str]
+        self, scope: Scope, change: Operation, ids: Sequence[str], _: Callable[[], bool] = always
     ) -> Mapping[str, ActionAnswer]:
         action = change.action
         if action is Action.STOP:

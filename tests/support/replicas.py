@@ -1,7 +1,6 @@
 """Replicas of the operator as processes, each with its own wires and its own access key."""
 
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,6 +21,7 @@ from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
 from booking_operator.kube.lease import KubeLeaseLock
 from tests.support.aws import AwsProxy, Call
+from tests.support.json_lines import json_lines
 from tests.support.wire import Wire
 
 T = TypeVar("T")
@@ -40,9 +40,7 @@ class Replica:
         return identity.startswith(f"{self.name}_")
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        lines = self.process.log.read_text().splitlines() if self.process.log.exists() else []
-        entries = [json.loads(line) for line in lines if line.startswith("{")]
-        return [entry for entry in entries if entry["event"] == event]
+        return [entry for entry in json_lines(self.process.log) if entry["event"] == event]
 
     def pause(self) -> None:
         self.process.signal(signal.SIGSTOP)

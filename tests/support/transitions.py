@@ -1,13 +1,19 @@
-"""Transitions between power states, which moto lacks: their duration, and stale Describe replies."""
+"""Transitions between power states, which moto lacks: their duration, and stale Describe replies.
 
+The machines of an Auto Scaling group and the tasks of an ECS service start and stop with the same duration.
+"""
+
+import json
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from tests.support.aws_fleet import CODES
 
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
+_SCALING_XMLNS = "http://autoscaling.amazonaws.com/doc/2011-01-01/"
 _SLICE = 16 * 1024
 _COURSE = {"StartInstances": ("pending", "running"), "StopInstances": ("stopping", "stopped")}
 _NOT_NOW = {
@@ -28,6 +34,18 @@ class _Change:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The numbers of running tasks or machines before and after a change at `at` on the monotonic clock."""
+
+    before: int
+    after: int
+    at: float
+
+    def shown(self, now: float, seconds: float) -> int:
+        return self.before if now < self.at + seconds else self.after
+
+
 class Transitions:
     """Records starts and stops, and changes replies of moto so that they show transitions as EC2 does.
 
@@ -44,6 +62,8 @@ class Transitions:
         self.check_seconds = 0.0
         self.impaired: set[str] = set()
         self._changes: dict[str, _Change] = {}
+        self._tasks: dict[str, _Numbers] = {}
+        self._machines: dict[str, _Numbers] = {}
 
     def refusal(self, action: str, ids: Collection[str]) -> str | None:
         """The error of EC2, which does not start a stopping instance, and does not stop a pending one."""
@@ -55,7 +75,11 @@ class Transitions:
         return None
 
     def distort(self, action: str, body: bytes) -> bytes:
-        """Change a reply of moto into the reply of EC2."""
+        """Change a reply of moto into the reply of EC2 or ECS."""
+        if action in {"DescribeServices", "UpdateService"}:
+            return self._show_tasks(action, json.loads(body))
+        if action == "DescribeAutoScalingGroups":
+            return self._show_machines(_parsed(body))
         if action == "DescribeInstanceStatus":
             root = _parsed(body)
             self._show_checks(root)
@@ -101,6 +125,46 @@ class Transitions:
             shown = self.shown(item.findtext("{*}instanceId", ""), state)
             if shown != state:
                 _set_state(item, "instanceState", shown)
+
+    def resize(self, group: str, desired: int) -> None:
+        """Record a change of the size of an Auto Scaling group, before moto carries it out."""
+        before = self._machines[group].after if group in self._machines else 0
+        self._machines[group] = _Numbers(before, desired, time.monotonic())
+
+    def _show_machines(self, root: ET.Element) -> bytes:
+        """Show new machines as pending, and the ones before as terminating, until the transition is over."""
+        now = time.monotonic()
+        for group in root.iterfind(".//{*}AutoScalingGroups/{*}member"):
+            name, machines = group.findtext("{*}AutoScalingGroupName", ""), group.find("{*}Instances")
+            if machines is None:
+                machines = ET.SubElement(group, f"{{{_SCALING_XMLNS}}}Instances")
+            known = self._machines.get(name)
+            if known is None:
+                self._machines[name] = _Numbers(len(machines), len(machines), now)
+            elif now < known.at + self.seconds:
+                for state in machines.iterfind("{*}member/{*}LifecycleState"):
+                    state.text = "Pending"
+                for _ in range(known.before - known.after):
+                    machine = ET.SubElement(machines, f"{{{_SCALING_XMLNS}}}member")
+                    ET.SubElement(machine, f"{{{_SCALING_XMLNS}}}LifecycleState").text = "Terminating"
+        ET.register_namespace("", _SCALING_XMLNS)
+        return ET.tostring(root)
+
+    def _show_tasks(self, action: str, reply: dict[str, Any]) -> bytes:
+        """Show the number of tasks before an UpdateService as running until the transition is over."""
+        now = time.monotonic()
+        for row in [reply["service"]] if action == "UpdateService" else reply["services"]:
+            known = self._tasks.get(row["serviceArn"])
+            if action == "UpdateService":
+                before = known.shown(now, self.seconds) if known else 0
+                known = self._tasks[row["serviceArn"]] = _Numbers(before, row["desiredCount"], now)
+            if known is None:
+                running = row["runningCount"]
+                self._tasks[row["serviceArn"]] = _Numbers(running, running, now)
+            else:
+                row["runningCount"] = known.shown(now, self.seconds)
+                row["pendingCount"] = max(0, row["desiredCount"] - row["runningCount"])
+        return json.dumps(reply).encode()
 
     def _show_checks(self, root: ET.Element) -> None:
         now = time.monotonic()

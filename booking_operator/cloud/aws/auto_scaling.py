@@ -5,54 +5,44 @@ its size is 0/0/0, so that no scaling policy launches a machine. `domain.capacit
 size to restore.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from booking_operator.cloud.aws.auto_scaling_parser import ScaledGroup, read_group
-from booking_operator.cloud.aws.clients import AwsClients
-from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
-from booking_operator.cloud.aws.records import Reading, SkippedRows
-from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, Tag, write_lock
-from booking_operator.cloud.driver import (
-    TAGGED,
-    Action,
-    ActionAnswer,
-    CloudError,
-    FailureKind,
-    Operation,
-    Record,
+from booking_operator.cloud.aws.auto_scaling_parser import (
+    ScaledGroup,
+    read_group,
+    with_refreshes,
+    with_scheduled_actions,
 )
-from booking_operator.domain.capacity import CAPACITY_TAG, OFF, Capacity, off_reason
+from booking_operator.cloud.aws.records import Reading
+from booking_operator.cloud.aws.scaled import ScaledApi, not_found, size_unknown
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, Tag, write_lock
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Record
+from booking_operator.domain.capacity import CAPACITY_TAG, OFF, Capacity
 from booking_operator.domain.group import Scope
-from booking_operator.domain.instance import InstanceState
+from booking_operator.domain.instance import Lock
 from booking_operator.domain.services import SERVICES
-from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
-    from types_aiobotocore_autoscaling import AutoScalingClient
     from types_aiobotocore_autoscaling.type_defs import (
-        AutoScalingGroupNamesTypeTypeDef,
-        AutoScalingGroupsTypeTypeDef,
+        ScheduledUpdateGroupActionTypeDef,
         TagTypeDef,
     )
 
+NEWEST_REFRESHES = 1
+"""An Auto Scaling group has one instance refresh in progress at most, and it is the newest."""
+MAX_REFRESHES = 5
+"""Groups whose instance refreshes are read in one Describe. More would delay the view of all groups."""
 PAGE = 100
 """Groups per page: the maximum of Auto Scaling."""
 
 
-class AutoScalingApi:
+class AutoScalingApi(ScaledApi[ScaledGroup]):
     """The `ServiceApi` of `cloud.driver` for EC2 Auto Scaling."""
 
     facts = SERVICES["asg"]
-
-    def __init__(
-        self, clients: AwsClients, describes: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
-    ) -> None:
-        self._clients = clients
-        self._describes = describes
-        self._skipped = SkippedRows("asg", metrics)
-        # The size to restore of each group, from its tag.
-        self._remembered: dict[Scope, dict[str, Capacity]] = {}
+    client_names = ("autoscaling",)
 
     async def describe(self, scope: Scope) -> list[Record]:
         """Return all Auto Scaling groups of `scope` that have the application tag.
@@ -60,123 +50,108 @@ class AutoScalingApi:
         Raises:
             CloudError: a call failed.
         """
-        groups, reading, token = list[ScaledGroup](), Reading(), ""
-        while True:
-            page = await self._page(scope, token)
-            for row in page["AutoScalingGroups"]:
-                group = reading.read(row, read_group, "AutoScalingGroupName")
-                if group is not None:
-                    groups.append(group)
-            token = page.get("NextToken", "")
-            if not token:
-                break
+        client, reading = await self._clients.autoscaling(scope), Reading()
+        pages = self._pages(
+            scope,
+            "autoscaling:DescribeAutoScalingGroups",
+            client.describe_auto_scaling_groups,
+            Filters=[{"Name": "tag-key", "Values": [APPLICATION_TAG]}],
+            MaxRecords=PAGE,
+        )
+        rows = [row async for page in pages for row in page["AutoScalingGroups"]]
+        read = (reading.read(row, read_group, "AutoScalingGroupName") for row in rows)
+        groups = [group for group in read if group is not None]
         self._skipped.note(scope, reading)
-        self._remembered[scope] = {
-            group.record.instance.id: group.remembered for group in groups if group.remembered is not None
-        }
+        groups = await self._explained(scope, groups)
         return [group.record for group in groups]
 
-    async def check(self, _: Scope, ids: Collection[str]) -> Mapping[str, str]:
-        """Return an empty text for each id: a group is ready when its machines are in service."""
-        return dict.fromkeys(ids, "")
+    async def _explained(self, scope: Scope, groups: list[ScaledGroup]) -> list[ScaledGroup]:
+        """Return the groups with what else changes their size, and with why machines are missing.
 
-    async def ready(self, scope: Scope) -> None:
-        """Prepare the client and the credentials.
-
-        Raises:
-            CloudError: the account or the region does not exist, or there are no credentials.
+        Without the permissions for these calls, the explanations are missing, and nothing else.
         """
-        await self._clients.ready("autoscaling", scope)
+        if groups:
+            with suppress(CloudError):
+                rows = await self._scheduled_actions(scope)
+                groups = [with_scheduled_actions(group, rows) for group in groups]
+        unready = [group for group in groups if group.is_unready][:MAX_REFRESHES]
+        found = {group.record.instance.id: await self._with_refreshes(scope, group) for group in unready}
+        return [found.get(group.record.instance.id, group) for group in groups]
 
-    async def release(self, scope: Scope) -> None:
-        """Close the client of a scope that is no longer polled; the next call opens another."""
-        self._describes.forget(scope, *self.facts.describe_calls)
-        self._skipped.forget(scope)
-        self._remembered.pop(scope, None)
-        await self._clients.release("autoscaling", scope)
+    async def _scheduled_actions(self, scope: Scope) -> list["ScheduledUpdateGroupActionTypeDef"]:
+        call = (await self._clients.autoscaling(scope)).describe_scheduled_actions
+        permission = "autoscaling:DescribeScheduledActions"
+        pages = self._pages(scope, permission, call, MaxRecords=PAGE)
+        return [row async for page in pages for row in page["ScheduledUpdateGroupActions"]]
 
-    async def perform(
-        self, scope: Scope, operation: Operation, ids: Sequence[str]
-    ) -> Mapping[str, ActionAnswer]:
-        """Start, stop or tag the single group in `ids`. Hibernation is a stop.
-
-        Raises:
-            CloudError: Auto Scaling refused a call, or a response was lost.
-        """
-        (name,) = ids
+    async def _with_refreshes(self, scope: Scope, group: ScaledGroup) -> ScaledGroup:
+        """Return a group of which machines are missing with its instance refresh."""
+        instance = group.record.instance
         client = await self._clients.autoscaling(scope)
-        match operation.action:
-            case Action.TAG if operation.lock:
-                await self._write_tags(client, scope, name, write_lock(operation.lock))
-            case Action.TAG | Action.UNTAG:
-                tags: list[TagTypeDef] = [_of_group(name, key) for key in LOCK_TAGS]
-                async with self._clients.call("autoscaling:DeleteTags", scope, ids):
-                    await client.delete_tags(Tags=tags)
-            case Action.START:
-                await self._start(client, scope, name)
-                return {name: ActionAnswer(before=InstanceState.STOPPED, now=InstanceState.RUNNING)}
-            case Action.STOP | Action.HIBERNATE:
-                await self._stop(client, scope, name)
-                return {name: ActionAnswer(before=InstanceState.RUNNING, now=InstanceState.STOPPING)}
-        return {name: TAGGED}
+        slot = self._describes.slot(scope, "DescribeInstanceRefreshes")
+        try:
+            async with (
+                slot,
+                self._clients.call("autoscaling:DescribeInstanceRefreshes", scope, [instance.id]),
+            ):
+                page = await client.describe_instance_refreshes(
+                    AutoScalingGroupName=instance.id, MaxRecords=NEWEST_REFRESHES
+                )
+        except CloudError:
+            return group
+        return with_refreshes(group, page["InstanceRefreshes"])
 
-    async def _start(self, client: "AutoScalingClient", scope: Scope, name: str) -> None:
-        capacity = self._remembered.get(scope, {}).get(name)
-        if capacity is None:
-            raise CloudError(
-                "SizeUnknown", f"{name} {off_reason(None)}.", kind=FailureKind.REFUSED, ids=[name]
-            )
-        await self._resize(client, scope, name, capacity)
+    async def _lock(self, scope: Scope, id_: str, lock: Lock) -> None:
+        await self._write_tags(scope, id_, write_lock(lock))
 
-    async def _stop(self, client: "AutoScalingClient", scope: Scope, name: str) -> None:
-        """Write the present size into the tag, and then scale the group down.
+    async def _unlock(self, scope: Scope, id_: str) -> None:
+        client = await self._clients.autoscaling(scope)
+        tags: list[TagTypeDef] = [_of_group(id_, key) for key in LOCK_TAGS]
+        async with self._clients.call("autoscaling:DeleteTags", scope, [id_]):
+            await client.delete_tags(Tags=tags)
 
-        The last view may be a minute old, so the size is read again: a change since then must not be lost.
-        """
+    async def _start(self, scope: Scope, id_: str, group: ScaledGroup) -> None:
+        if not group.capacity.is_off:
+            return
+        if group.remembered is None:
+            raise size_unknown(id_)
+        await self._resize(scope, id_, group.remembered)
+
+    async def _prepare_stop(self, scope: Scope, id_: str, group: ScaledGroup) -> bool:
+        capacity = group.capacity_to_remember
+        if capacity is None or group.capacity == OFF:
+            return False  # without a machine there is no size to remember
+        if group.remembered != capacity:
+            await self._write_tags(scope, id_, [{"Key": CAPACITY_TAG, "Value": str(capacity)}])
+        return True
+
+    async def _scale_down(self, scope: Scope, id_: str) -> None:
+        await self._resize(scope, id_, OFF)
+
+    async def _present(self, scope: Scope, id_: str, _: Action) -> ScaledGroup:
+        client = await self._clients.autoscaling(scope)
         slot = self._describes.slot(scope, "DescribeAutoScalingGroups")
-        async with slot, self._clients.call("autoscaling:DescribeAutoScalingGroups", scope, [name]):
-            page = await client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])
+        async with slot, self._clients.call("autoscaling:DescribeAutoScalingGroups", scope, [id_]):
+            page = await client.describe_auto_scaling_groups(AutoScalingGroupNames=[id_])
         group = next(filter(None, map(read_group, page["AutoScalingGroups"])), None)
         if group is None:
-            text = f"{name} does not exist any more, or has no tag {APPLICATION_TAG}."
-            raise CloudError("GroupNotFound", text, kind=FailureKind.REFUSED, ids=[name])
-        capacity = group.capacity
-        if capacity.is_off:
-            # Without a machine there is no size to remember. It may still scale out by itself.
-            if capacity != OFF and group.remembered is not None:
-                await self._resize(client, scope, name, OFF)
-            return
-        if group.remembered != capacity:
-            await self._write_tags(client, scope, name, [{"Key": CAPACITY_TAG, "Value": str(capacity)}])
-        self._remembered.setdefault(scope, {})[name] = capacity
-        await self._resize(client, scope, name, OFF)
+            raise CloudError("GroupNotFound", not_found(id_), kind=FailureKind.REFUSED, ids=[id_])
+        return group
 
-    async def _resize(self, client: "AutoScalingClient", scope: Scope, name: str, to: Capacity) -> None:
+    async def _resize(self, scope: Scope, name: str, to: Capacity) -> None:
+        client = await self._clients.autoscaling(scope)
         async with self._clients.call("autoscaling:UpdateAutoScalingGroup", scope, [name]):
             await client.update_auto_scaling_group(
                 AutoScalingGroupName=name, MinSize=to.minimum, MaxSize=to.maximum, DesiredCapacity=to.desired
             )
 
-    async def _write_tags(
-        self, client: "AutoScalingClient", scope: Scope, name: str, tags: Sequence[Tag]
-    ) -> None:
+    async def _write_tags(self, scope: Scope, name: str, tags: Sequence[Tag]) -> None:
+        client = await self._clients.autoscaling(scope)
         whole: list[TagTypeDef] = [
             {**_of_group(name, tag["Key"]), "Value": tag["Value"], "PropagateAtLaunch": False} for tag in tags
         ]
         async with self._clients.call("autoscaling:CreateOrUpdateTags", scope, [name]):
             await client.create_or_update_tags(Tags=whole)
-
-    async def _page(self, scope: Scope, token: str) -> "AutoScalingGroupsTypeTypeDef":
-        client = await self._clients.autoscaling(scope)
-        query: AutoScalingGroupNamesTypeTypeDef = {
-            "Filters": [{"Name": "tag-key", "Values": [APPLICATION_TAG]}],
-            "MaxRecords": PAGE,
-        }
-        if token:
-            query["NextToken"] = token
-        slot = self._describes.slot(scope, "DescribeAutoScalingGroups")
-        async with slot, self._clients.call("autoscaling:DescribeAutoScalingGroups", scope):
-            return await client.describe_auto_scaling_groups(**query)
 
 
 def _of_group(name: str, key: str) -> "TagTypeDef":

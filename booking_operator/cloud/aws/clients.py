@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -30,9 +31,12 @@ from booking_operator.engine.fence import FencedBody, MayWrite
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
+    from types_aiobotocore_application_autoscaling import ApplicationAutoScalingClient
     from types_aiobotocore_autoscaling import AutoScalingClient
     from types_aiobotocore_ec2 import EC2Client
+    from types_aiobotocore_ecs import ECSClient
     from types_aiobotocore_rds import RDSClient
+    from types_aiobotocore_resourcegroupstaggingapi import ResourceGroupsTaggingAPIClient
 
 _CONNECTIONS = 4 * MAX_CALLS_IN_FLIGHT + 2
 """Pool size of one client: for all calls of its four request queues, for one Describe, and for one cancelled
@@ -56,10 +60,12 @@ CONFIG = AioConfig(
 )
 
 
-ClientName = Literal["autoscaling", "ec2", "rds"]
+ClientName = Literal[
+    "application-autoscaling", "autoscaling", "ec2", "ecs", "rds", "resourcegroupstaggingapi"
+]
 """The names of botocore's clients."""
 
-_READS = ("Describe", "List")
+_READS = ("Describe", "Get", "List")
 """The beginnings of the names of the API actions that change nothing. A standby replica may call them."""
 
 
@@ -94,7 +100,6 @@ class AwsClients:
         self._clock = clock
         self._may_write = may_write
         self._accounts = accounts
-        self._loader: Loader | None = None
         self._credentials: Mapping[str, RenewedCredentials] = {}
         self._sessions: dict[str, aioboto3.Session] = {}
         self._clients: dict[tuple[str, Scope], _Opened] = {}
@@ -136,6 +141,18 @@ class AwsClients:
     async def autoscaling(self, scope: Scope) -> "AutoScalingClient":
         """Return the client of EC2 Auto Scaling for `scope`, as `ec2` does for EC2."""
         return cast("AutoScalingClient", await self._client("autoscaling", scope))
+
+    async def ecs(self, scope: Scope) -> "ECSClient":
+        """Return the client of ECS for `scope`, as `ec2` does for EC2."""
+        return cast("ECSClient", await self._client("ecs", scope))
+
+    async def application_autoscaling(self, scope: Scope) -> "ApplicationAutoScalingClient":
+        """Return the client of Application Auto Scaling for `scope`, as `ec2` does for EC2."""
+        return cast("ApplicationAutoScalingClient", await self._client("application-autoscaling", scope))
+
+    async def tagging(self, scope: Scope) -> "ResourceGroupsTaggingAPIClient":
+        """Return the client of the Resource Groups Tagging API for `scope`, as `ec2` does for EC2."""
+        return cast("ResourceGroupsTaggingAPIClient", await self._client("resourcegroupstaggingapi", scope))
 
     async def release(self, service: ClientName, scope: Scope) -> None:
         """Close an unused client after `CLOSE_DELAY_SECONDS`; a later call opens another.
@@ -240,11 +257,15 @@ class AwsClients:
     def _core(self) -> AioSession:
         """Return a session with botocore's credential chain, the shared loader and `CONFIG`."""
         core = AioSession()
-        if self._loader is None:
-            self._loader = core.get_component("data_loader")
-        core.register_component("data_loader", self._loader)
+        core.register_component("data_loader", _loader())
         core.set_default_client_config(CONFIG)
         return core
+
+
+@cache
+def _loader() -> Loader:
+    loader: Loader = AioSession().get_component("data_loader")
+    return loader
 
 
 def default_region() -> str:

@@ -1,15 +1,14 @@
 """The EC2 calls: it finds instances by tag, and starts and stops them by id."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from sys import intern
 from typing import TYPE_CHECKING
 
 from booking_operator.cloud.aws import tags as tagging
-from booking_operator.cloud.aws.clients import AwsClients
-from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
+from booking_operator.cloud.aws.base import BaseApi
 from booking_operator.cloud.aws.errors import clean_message
-from booking_operator.cloud.aws.records import Reading, SkippedRows
+from booking_operator.cloud.aws.records import Reading
 from booking_operator.cloud.aws.tags import (
     APPLICATION_TAG,
     IGNORE_TAG,
@@ -24,16 +23,15 @@ from booking_operator.cloud.driver import (
     CloudError,
     Operation,
     Record,
+    always,
     api_action,
 )
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
 from booking_operator.domain.services import SERVICES
-from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2.type_defs import (
-        DescribeInstancesRequestTypeDef,
         DescribeInstancesResultTypeDef,
         FilterTypeDef,
         InstanceStateChangeTypeDef,
@@ -77,17 +75,11 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-fleet-prerequisites.htm
 https://docs.aws.amazon.com/emr/latest/ManagementGuide/emr-plan-tags.html."""
 
 
-class Ec2Api:
+class Ec2Api(BaseApi):
     """The `ServiceApi` of `cloud.driver` for EC2."""
 
     facts = SERVICES["ec2"]
-
-    def __init__(
-        self, clients: AwsClients, describes: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
-    ) -> None:
-        self._clients = clients
-        self._describes = describes
-        self._skipped = SkippedRows("ec2", metrics)
+    client_names = ("ec2",)
 
     async def describe(self, scope: Scope) -> list[Record]:
         """Return all existing instances of `scope` that have the application tag.
@@ -95,21 +87,13 @@ class Ec2Api:
         Raises:
             CloudError: a call failed.
         """
-        records: list[Record] = []
-        reading, token = Reading(), ""
-        while True:
-            page = await self._page(scope, token)
+        records, reading = list[Record](), Reading()
+        describe = (await self._clients.ec2(scope)).describe_instances
+        pages = self._pages(scope, "ec2:DescribeInstances", describe, Filters=_FILTERS, MaxResults=PAGE)
+        async for page in pages:
             records.extend(_records(page, reading))
-            token = page.get("NextToken", "")
-            if not token:
-                self._skipped.note(scope, reading)
-                return records
-
-    async def release(self, scope: Scope) -> None:
-        """Close the client of a scope that is no longer polled; the next call opens another."""
-        self._describes.forget(scope, *self.facts.describe_calls)
-        self._skipped.forget(scope)
-        await self._clients.release("ec2", scope)
+        self._skipped.note(scope, reading)
+        return records
 
     async def check(self, scope: Scope, ids: Collection[str]) -> Mapping[str, str]:
         """Return why running instances are not ready, by id: which of their status checks have not passed.
@@ -136,25 +120,8 @@ class Ec2Api:
             return unknown | {row["InstanceId"]: _problem(row) for row in rows}
         return {}
 
-    async def _page(self, scope: Scope, token: str) -> "DescribeInstancesResultTypeDef":
-        client = await self._clients.ec2(scope)
-        query: DescribeInstancesRequestTypeDef = {"Filters": _FILTERS, "MaxResults": PAGE}
-        if token:
-            query["NextToken"] = token
-        slot = self._describes.slot(scope, "DescribeInstances")
-        async with slot, self._clients.call("ec2:DescribeInstances", scope):
-            return await client.describe_instances(**query)
-
-    async def ready(self, scope: Scope) -> None:
-        """Prepare the client and the credentials.
-
-        Raises:
-            CloudError: the account or the region does not exist, or there are no credentials.
-        """
-        await self._clients.ready("ec2", scope)
-
     async def perform(
-        self, scope: Scope, operation: Operation, ids: Sequence[str]
+        self, scope: Scope, operation: Operation, ids: Sequence[str], _: Callable[[], bool] = always
     ) -> Mapping[str, ActionAnswer]:
         """Start, stop or tag instances. The result contains those for which EC2 accepted it.
 

@@ -4,13 +4,14 @@ An id is the last part of the ARN, `db:orders` or `cluster:orders`, because name
 The members of a cluster start and stop with it; RDS refuses to start or stop a single member.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from booking_operator.cloud.aws.base import BaseApi
 from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.rds_parser import block_global_clusters, note_maintenance, read_databases
-from booking_operator.cloud.aws.records import Reading, SkippedRows
+from booking_operator.cloud.aws.records import Reading
 from booking_operator.cloud.aws.tags import LOCK_TAGS, write_lock
 from booking_operator.cloud.driver import (
     TAGGED,
@@ -19,6 +20,7 @@ from booking_operator.cloud.driver import (
     CloudError,
     Operation,
     Record,
+    always,
 )
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState, Lock
@@ -33,10 +35,11 @@ PAGE = 100
 """Rows per page: the maximum of RDS."""
 
 
-class RdsApi:
+class RdsApi(BaseApi):
     """The `ServiceApi` of `cloud.driver` for RDS."""
 
     facts = SERVICES["rds"]
+    client_names = ("rds",)
 
     def __init__(
         self,
@@ -46,10 +49,8 @@ class RdsApi:
         *,
         metrics: CloudMetrics = NO_METRICS,
     ) -> None:
-        self._clients = clients
+        super().__init__(clients, describes, metrics=metrics)
         self._clock = clock
-        self._describes = describes
-        self._skipped = SkippedRows("rds", metrics)
         self._arns: dict[Scope, Mapping[str, str]] = {}
 
     async def describe(self, scope: Scope) -> list[Record]:
@@ -80,16 +81,8 @@ class RdsApi:
         self._arns[scope] = {database.record.instance.id: database.arn for database in found}
         return [database.record for database in found]
 
-    async def check(self, _: Scope, ids: Collection[str]) -> Mapping[str, str]:
-        """Return an empty text for each id: a database that is available is ready."""
-        return dict.fromkeys(ids, "")
-
-    async def release(self, scope: Scope) -> None:
-        """Close the client of a scope that is no longer polled; the next call opens another."""
-        self._describes.forget(scope, *self.facts.describe_calls)
-        self._skipped.forget(scope)
+    def _forget(self, scope: Scope) -> None:
         self._arns.pop(scope, None)
-        await self._clients.release("rds", scope)
 
     async def _optional_rows(
         self, scope: Scope, list_: str, call: Callable[..., Awaitable[Any]]
@@ -101,32 +94,12 @@ class RdsApi:
             return None
 
     async def _rows(self, scope: Scope, list_: str, call: Callable[..., Awaitable[Any]]) -> list[Any]:
-        """Return the rows of all pages of one list; each page is one call."""
-        return [row async for page in self._pages(scope, f"Describe{list_}", call) for row in page[list_]]
-
-    async def _pages(
-        self, scope: Scope, action: str, call: Callable[..., Awaitable[Any]]
-    ) -> AsyncIterator[Any]:
-        """Yield the pages of one list; each is one call."""
-        marker = ""
-        while True:
-            async with self._describes.slot(scope, action), self._clients.call(f"rds:{action}", scope):
-                page = await call(MaxRecords=PAGE, **({"Marker": marker} if marker else {}))
-            yield page
-            marker = page.get("Marker", "")
-            if not marker:
-                return
-
-    async def ready(self, scope: Scope) -> None:
-        """Prepare the client and the credentials.
-
-        Raises:
-            CloudError: the account or the region does not exist, or there are no credentials.
-        """
-        await self._clients.ready("rds", scope)
+        """Return the rows of all pages of one list."""
+        pages = self._pages(scope, f"rds:Describe{list_}", call, next_field="Marker", MaxRecords=PAGE)
+        return [row async for page in pages for row in page[list_]]
 
     async def perform(
-        self, scope: Scope, operation: Operation, ids: Sequence[str]
+        self, scope: Scope, operation: Operation, ids: Sequence[str], _: Callable[[], bool] = always
     ) -> Mapping[str, ActionAnswer]:
         """Start, stop or tag the single DB instance or cluster in `ids`. Hibernation is a stop.
 

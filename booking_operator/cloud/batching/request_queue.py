@@ -11,7 +11,8 @@ the failure which instances fail, and which go back into the queue. If AWS answe
 
 Invariants:
 - Before each call, the queue checks whether its orders are still valid. Between this check and the call there
-  are at most `PREPARATION_LIMIT` and the wait for a connection.
+  are at most `PREPARATION_LIMIT` and the wait for a connection. A service that reads before it writes checks
+  the orders again in between.
 - At most `MAX_CALLS_IN_FLIGHT` calls are in flight. All other entries wait in the fair queue.
 - No instance is sent before the back-offs of the instance, its pool, the action and the account are over.
 - If the service refuses some instances, the others are retried immediately.
@@ -22,6 +23,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -45,6 +47,7 @@ from booking_operator.cloud.driver import (
     FailureKind,
     Operation,
     Order,
+    OutdatedError,
     ServiceApi,
 )
 from booking_operator.cloud.forecast import simulate
@@ -309,7 +312,10 @@ class RequestQueue:
             if not batch.entries:
                 return
             self._context.metrics.batched(self.call, len(batch.ids))
-            answers = await self._context.api.perform(self.scope, batch.operation, batch.ids)
+            valid = partial(self._any_valid, batch)
+            answers = await self._context.api.perform(self.scope, batch.operation, batch.ids, valid)
+        except OutdatedError:
+            self._drop_invalid(batch)
         except CloudError as error:
             self._log_failure(batch, error)
             await self._failed(batch, error)
@@ -323,6 +329,17 @@ class RequestQueue:
         dropped = len(batch.ids) - len(valid.ids)
         self.limiter = self.limiter.cancelled(dropped, self._clock.now(), whole=not valid.entries)
         return valid
+
+    def _any_valid(self, batch: Batch) -> bool:
+        """Whether a call that has read something may still write."""
+        return any(entry.open_ids and self._is_valid(entry.order) for entry in batch.entries)
+
+    def _drop_invalid(self, batch: Batch) -> None:
+        """Cancel the invalid orders of a call that has changed nothing. Queue the others again."""
+        now, rest = self._clock.now(), self._still_valid(batch)
+        self.limiter = self.limiter.cancelled(len(batch.ids), now, whole=True)
+        if rest.entries:
+            self._requeue(rest.again(now))
 
     def _still_valid(self, batch: Batch) -> Batch:
         """Return the entries with open instances whose orders are valid now. Cancel the invalid orders."""

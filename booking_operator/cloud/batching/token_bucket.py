@@ -60,9 +60,14 @@ PUBLISHED_LIMITS: Mapping[str, RequestLimits] = {
     "DeleteTags": RequestLimits(BucketLimit(100, 10)),
     "DescribeInstances": RequestLimits(BucketLimit(100, 20)),
     "DescribeInstanceStatus": RequestLimits(BucketLimit(50, 10)),
+    "UpdateService": RequestLimits(BucketLimit(50, 5)),
+    "DescribeServices": RequestLimits(BucketLimit(100, 20)),
+    "TagResource": RequestLimits(BucketLimit(20, 10)),
+    "UntagResource": RequestLimits(BucketLimit(20, 10)),
 }
-"""The default limits of EC2: DescribeInstances with filters or pagination, DescribeInstanceStatus without. An
-account may have higher limits."""
+"""The default limits of EC2 and ECS: DescribeInstances with filters or pagination, DescribeInstanceStatus
+without. An account may have higher limits. See
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html for ECS."""
 DEFAULT_LIMITS = RequestLimits(BucketLimit(50, 5))
 """For actions without a published limit, such as all of RDS: the EC2 limit for other mutating actions."""
 

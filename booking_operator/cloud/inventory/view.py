@@ -129,7 +129,7 @@ class InstanceView:
             note = notes.get(instance.id)
             if note is not None and note.overrides(instance.state, asked_at):
                 kept[instance.id] = note
-                instance = replace(instance, state=note.state)
+                instance = replace(instance, state=note.state, start_incomplete=False)
             self.starts.record_state(instance.id, instance.state, record.failure_reason, now)
             if instance.id in locks:
                 instance = replace(instance, lock=locks[instance.id][0])

@@ -26,7 +26,7 @@ from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import conditions, decision_trigger, power, warm_up
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure, ResourceReport
-from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger, Reported
+from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger, Reported, reported
 from booking_operator.domain.formatting import format_duration, format_second, format_utc
 from booking_operator.domain.power import GraceReason, Plan, Wait
 from booking_operator.domain.services import SERVICES
@@ -193,17 +193,8 @@ class ResourceReconciler:
         )
 
     def _reported(self, snapshot: ResourceSnapshot) -> Reported:
-        """Return what the status says of an earlier leadership, or of before an invalid spec.
-
-        It says since when a start or a stop is due only if the bookings have wanted the same all the time.
-        """
         current: ResourceStatus = self._reporter.current(snapshot.resource)
-        holder, until = snapshot.state.holder, current.booked_until
-        if holder is None:
-            same = until is None
-        else:
-            same = until is not None and holder.power_on_at(snapshot.policy.warm_up) <= until
-        return Reported(until, current.due if same else None)
+        return reported(current.booked_until, current.due, snapshot.state.holder, snapshot.policy.warm_up)
 
     def _trigger(self, snapshot: ResourceSnapshot) -> DecisionTrigger:
         return self._triggers[key_of(snapshot.resource)]
