@@ -17,7 +17,8 @@ RUN touch README.md && mkdir booking_operator && touch booking_operator/__init__
 # configuration alone, as booking_operator/kube/__init__.py says; and of holidays no translations.
  && cd /opt/booking-operator/lib/python3*/site-packages \
  && find botocore/data -mindepth 1 -maxdepth 1 -type d \
-      ! -name autoscaling ! -name ec2 ! -name rds ! -name sts ! -name sso ! -name sso-oidc -exec rm -r {} + \
+      ! -name application-autoscaling ! -name autoscaling ! -name ec2 ! -name ecs ! -name rds \
+      ! -name resourcegroupstaggingapi ! -name sts ! -name sso ! -name sso-oidc -exec rm -r {} + \
  && find botocore/data -name 'examples-*' -delete \
  && rm -r boto3/data boto3/examples holidays/locale kubernetes_asyncio/client/api kubernetes_asyncio/client/models \
 # The root file system is read-only at run time: what is not compiled now would be at every start.

@@ -5,13 +5,15 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from botocore import xform_name
 from botocore.session import get_session
 
 from booking_operator.cloud.aws.accounts import Account
+from booking_operator.cloud.aws.clients import ClientName
+from booking_operator.cloud.aws.scalable_targets import SUSPENDED_TAG
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS
 from booking_operator.domain.capacity import CAPACITY_TAG
 from booking_operator.domain.services import SERVICES
@@ -24,11 +26,25 @@ TAGGING = {
     "autoscaling:DeleteTags",
     "ec2:CreateTags",
     "ec2:DeleteTags",
+    "ecs:TagResource",
+    "ecs:UntagResource",
     "rds:AddTagsToResource",
     "rds:RemoveTagsFromResource",
 }
-WRITTEN_TAGS = {name: list(LOCK_TAGS) for name in SERVICES} | {"asg": [*LOCK_TAGS, CAPACITY_TAG]}
-CALLED_SERVICES = (*(facts.api for facts in SERVICES.values()), "sts")
+WRITTEN_TAGS = {name: list(LOCK_TAGS) for name in SERVICES} | {
+    "asg": [*LOCK_TAGS, CAPACITY_TAG],
+    "ecs": [*LOCK_TAGS, CAPACITY_TAG, SUSPENDED_TAG],
+}
+CALLED_SERVICES = (*get_args(ClientName), "sts")
+PREFIXES = {"resourcegroupstaggingapi": "tag"}
+"""The prefixes of permissions that differ from the name of the client."""
+CALLED_ELSEWHERE = {
+    f"application-autoscaling:{action}"
+    for action in ("DescribeScheduledActions", "TagResource", "UntagResource")
+}
+"""Actions that are not called, but have the same name as those of ECS or Auto Scaling."""
+WITHOUT_TAGS = {"application-autoscaling:RegisterScalableTarget"}
+"""Write actions on something that does not have the tags of what is booked."""
 # AWS requires this permission for AssumeRole in a session with transitive tags, such as a session of EKS Pod
 # Identity:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_role-chaining
@@ -57,7 +73,7 @@ def actions_by_method() -> dict[str, set[str]]:
     session, found = get_session(), defaultdict[str, set[str]](set)
     for service in CALLED_SERVICES:
         for operation in session.get_service_model(service).operation_names:
-            found[xform_name(operation)].add(f"{service}:{operation}")
+            found[xform_name(operation)].add(f"{PREFIXES.get(service, service)}:{operation}")
     return found
 
 
@@ -76,7 +92,7 @@ def called() -> set[str]:
     modules = [path for path in package.rglob("*.py") if "devcluster" not in path.parts]
     assert len(modules) > 50
     found = {word for path in modules for word in words(ast.parse(path.read_text())) if word in known}
-    return {action for word in found for action in known[word]}
+    return {action for word in found for action in known[word]} - CALLED_ELSEWHERE
 
 
 def test_the_policies_allow_exactly_the_calls_of_the_code() -> None:
@@ -93,18 +109,26 @@ def test_sessions_of_pod_identity_may_assume_other_roles() -> None:
 
 
 def test_each_service_has_its_own_document() -> None:
-    for service in SERVICES:
-        assert {action.partition(":")[0] for action in allowed(service)} == {SERVICES[service].api}
+    prefixes = {name: {action.partition(":")[0] for action in allowed(name)} for name in SERVICES}
+    assert prefixes == {
+        "ec2": {"ec2"},
+        "rds": {"rds"},
+        "asg": {"autoscaling"},
+        "ecs": {"application-autoscaling", "ecs", "tag"},
+    }
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_write_actions_require_the_booking_tag(name: str) -> None:
     for statement in statements(name):
         actions = set(as_list(statement["Action"]))
-        if all(action.partition(":")[2].startswith(("Describe", "List")) for action in actions):
+        if all(action.partition(":")[2].startswith(("Describe", "Get", "List")) for action in actions):
             assert "Condition" not in statement
             continue
         assert "*" not in as_list(statement["Resource"])
+        if actions & WITHOUT_TAGS:
+            assert statement["Condition"]["StringEquals"]["application-autoscaling:service-namespace"] == name
+            continue
         assert statement["Condition"]["Null"].items() >= TAGGED.items()
         assert actions <= TAGGING or not actions & TAGGING
         if actions <= TAGGING:

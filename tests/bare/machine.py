@@ -18,6 +18,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from time import monotonic
 
+from tests.support.code_blocks import code_blocks
+
 ROOT = Path(__file__).parents[2]
 ABSENT = ("docker", "etcd", "gcc", "git", "go", "kube-apiserver", "kubectl", "node", "podman", "uv")
 PROGRAMS = (
@@ -256,8 +258,8 @@ class Command:
 
 def readme_commands() -> list[str]:
     """The two commands of the README, unchanged."""
-    section = (ROOT / "README.md").read_text().partition("## Two commands\n")[2].partition("\n## ")[0]
-    return re.findall(r"^    (python3 .*)$", section, re.MULTILINE)
+    shell = [block for block in code_blocks("README.md", "Two commands") if block.language == "shell"]
+    return [line for block in shell for line in block.text.splitlines()]
 
 
 def registry_configuration(environ: Mapping[str, str]) -> dict[str, str]:

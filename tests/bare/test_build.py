@@ -15,6 +15,7 @@ def test_the_first_command_builds_everything_and_shows_the_demo(machine: Machine
     assert code == 0, command.output
     assert "Subject: Booking reporting-demo of rds.reporting ends at" in command.output
     assert "ACCEPTED AFTER" in command.output
+    assert ".tox/demo/bin/booking-operator devcluster" in command.output.partition("What to type next:")[2]
     assert machine.processes() == {}
     assert list(machine.temporary.iterdir()) == []
     built = {path.name for path in machine.cache.glob("booking-operator/devcluster/*/*")}

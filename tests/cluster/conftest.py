@@ -11,7 +11,7 @@ import pytest
 
 from booking_operator.devcluster.kubectl import Kubectl
 from tests.cluster.aws import Aws, aws
-from tests.cluster.installation import LEASE_SECONDS, REPOSITORY, Installation, until
+from tests.cluster.installation import LEASE_SECONDS, REPOSITORY, Chart, Installation, Kustomization, until
 from tests.e2e.conftest import manifest, soon
 from tests.support.images import Store, store
 from tests.support.node.cluster import Cluster, cluster
@@ -20,6 +20,7 @@ from tests.support.node.requirements import IMAGES, NODES, missing
 TAGS = ("0.1.0", "0.1.1")
 """The tags of two releases of the operator's image. Both have the same content; Kubernetes compares only the
 tags."""
+WAYS: dict[str, type[Installation]] = {"chart": Chart, "kustomization": Kustomization}
 _numbers = count(1)
 
 
@@ -45,9 +46,16 @@ def cloud(node: Cluster) -> Iterator[Aws]:
         yield runs
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--install", choices=sorted(WAYS), default="kustomization", help="how to install")
+
+
 @pytest.fixture(scope="session")
-def installed(node: Cluster, cloud: Aws, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    installation = Installation(node.kubectl, tmp_path_factory.mktemp("overlay"), cloud.environ)
+def installed(
+    node: Cluster, cloud: Aws, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Installation:
+    way = WAYS[pytestconfig.getoption("install")]
+    installation = way(node.kubectl, tmp_path_factory.mktemp("installation"), cloud.environ)
     installation.apply(TAGS[0])
     installation.settled()
     return installation

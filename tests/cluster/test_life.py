@@ -3,7 +3,6 @@
 import json
 import shlex
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -74,14 +73,14 @@ def test_policies_are_in_force(operator: Installation) -> None:
     assert sorted(ready) == sorted(pod["status"]["podIP"] for pod in operator.pods())
 
 
-def test_the_board_serves_a_team(operator: Installation, team: Team, tmp_path: Path) -> None:
+def test_the_board_serves_a_team(operator: Installation, team: Team) -> None:
     team.group()
     team.book("afternoon", soon(-60), soon(600))
     team("create", "serviceaccount", "dashboard")
     kinds = "resources.manager.kotaico.de,bookings.manager.kotaico.de"
     team("create", "role", "reader", "--verb=list", f"--resource={kinds}")
     team("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={team.name}:dashboard")
-    with operator.component("board", tmp_path):
+    with operator.board():
         operator("rollout", "status", f"deployment/{NAME}-board", "--timeout=60s")
         selector = f"--selector=app.kubernetes.io/name={NAME}-board"
         [pod] = json.loads(operator("get", "pods", selector, "--output=json"))["items"]
@@ -102,7 +101,7 @@ def test_uninstalling_leaves_booked_machines_running(operator: Installation, tea
     daily = {"schedule": f"{at.minute} {at.hour} * * *", "duration": 60, "bookingTemplate": template}
     team.apply("BookingScheduler", "daily", **daily)
     until(lambda: team.cloud.states(ids) == ["running"] * len(ids), 20, operator.situation)
-    [*deletes, _, _] = commands("docs/operations.md", "Uninstall")
+    [*deletes, _, _] = commands("docs/install.md", "Uninstall")
     assert len(deletes) == 3
     for command in deletes:
         team.kubectl(*shlex.split(command)[1:], "--timeout=120s")

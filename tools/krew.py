@@ -1,6 +1,6 @@
 """Print the manifest for krew of one release.
 
-    python manifests/krew/render.py dist/booking_operator-0.1.0.tar.gz
+    python -m tools.krew dist/booking_operator-0.1.0.tar.gz
 
 The argument is the source distribution of the release. It contains the launcher that krew installs. The
 manifest has the checksum of this file, so it can only be made after the file.

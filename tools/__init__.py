@@ -1,0 +1,1 @@
+"""Commands for the maintainers of this project. They are not part of the package."""
