@@ -1,8 +1,10 @@
-"""Takes the screenshots of the board in docs/images, with Debian's Chromium.
+"""Takes the screenshots of the board and of the terminal in docs/images, with Debian's Chromium.
 
 python -m tests.screenshots [DIRECTORY]
 """
 
+import io
+import shlex
 import signal
 import sys
 import tempfile
@@ -12,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
+from rich.console import Console
+from rich.text import Text
 
 from booking_operator.devcluster.playground import OwnPlayground, playground
 from tests.support.people import accepted, booking_body, condition, resource_body, usage_body
 from tests.support.plugin import ROOT, Person
 
 SIZE = {"width": 1280, "height": 720}
+COLUMNS = 120
 NO_ROOM = condition("Ready", "False", "InsufficientInstanceCapacity", "AWS has no room for db.r6g.large.")
 TAKEN = condition("Accepted", "False", "Conflict", "ada has load-test until 2026-11-24T21:00:00Z (peak).")
 WAITS = condition(
@@ -98,6 +103,7 @@ def take(ground: OwnPlayground, browser: Browser, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         ada = _person(ground, "team-a", Path(temporary))
         ada.apply(*OBJECTS)
+        take_terminal(ada, browser, directory)
         with _served(ada) as url:
             with _page(browser, url) as page:
                 shoot(page, "day")
@@ -127,6 +133,22 @@ def take(ground: OwnPlayground, browser: Browser, directory: Path) -> None:
             )
         with _served(many) as url, _page(browser, url) as page:
             shoot(page, "500")
+
+
+def take_terminal(ada: Person, browser: Browser, directory: Path) -> None:
+    """Write a screenshot of a terminal in which ada runs a few commands."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    for arguments in (("status",), ("timeline", "--from", "today 6:00"), ("why", "rds.reporting")):
+        console.print(Text(f"$ kubectl booking {shlex.join(arguments)}", "bold"))
+        done = ada.run(*arguments, "--color", "always", COLUMNS=str(COLUMNS))
+        console.print(Text.from_ansi(done.stdout.rstrip()), soft_wrap=True)
+        console.print()
+    page = browser.new_page(viewport={"width": 1180, "height": 900})
+    # The font of the picture would come from a server.
+    image = console.export_svg(title="kubectl booking").replace("https://", "about:")
+    page.set_content(f"<style>body {{ margin: 0 }}</style>{image}")
+    page.locator("svg").screenshot(path=str(directory / "terminal.png"))
+    page.close()
 
 
 def main() -> None:

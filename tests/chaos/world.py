@@ -20,9 +20,9 @@ from booking_operator.kube.kubeconfig import ClusterConfig
 from tests.chaos.layout import SIZE, TAGS, Edit, Span
 from tests.chaos.ledger import Ledger, Version
 from tests.e2e.conftest import manifest
-from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM
 from tests.support.aws import AwsProxy
 from tests.support.kube_proxy import KubeProxy
+from tests.support.kustomize import MANIFESTS, SYSTEM
 from tests.support.moto_server import REGION
 from tests.support.replicas import Replica, Way, electing, replica
 

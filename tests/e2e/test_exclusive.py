@@ -24,11 +24,13 @@ def second(seconds: float) -> datetime:
 
 @pytest.mark.slow
 async def test_a_conflict_waits_and_follows_without_a_stop(tenant: Tenant, operator: Operator) -> None:
-    end = second(10) + ACCEPT_AHEAD
+    start = soon(-60)
     async with operator():
         tenant.resource(sharing="Exclusive")
-        tenant.booking("first", soon(-60), end)
-        await until(lambda: tenant.condition("booking", "first", "Ready") == ("True", "Running"))
+        tenant.booking("first", start, soon(3600))
+        await until(lambda: tenant.condition("booking", "first", "Ready") == ("True", "Running"), 60)
+        end = second(15) + ACCEPT_AHEAD
+        tenant.booking("first", start, end)
         tenant.booking("second", soon(-30), end + DAY, user="grace")
         await until(lambda: phases(tenant) == {"first": "IN PROGRESS", "second": "CONFLICT"})
         found = tenant.get("booking", "second")["status"]["conditions"]

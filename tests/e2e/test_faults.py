@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -14,6 +13,7 @@ import yaml
 from booking_operator.api import crd
 from booking_operator.api.kinds import BOOKING
 from booking_operator.devcluster.playground import OwnPlayground, Playground
+from booking_operator.devcluster.process import ChildProcess
 from tests.e2e.conftest import (
     Operator,
     Tenant,
@@ -24,18 +24,21 @@ from tests.e2e.conftest import (
     soon,
     until,
 )
+from tests.support.json_lines import json_lines
 
 STOPPED, RUNNING = ["stopped", "stopped"], ["running", "running"]
 
 
-def are_in(tenant: Tenant, states: list[str]) -> bool:
-    return tenant.states() == states
-
-
 def logged(log: Path, event: str) -> list[dict[str, object]]:
-    lines = log.read_text().splitlines() if log.exists() else []
-    entries = [json.loads(line) for line in lines if line.startswith("{")]
-    return [entry for entry in entries if entry["event"] == event]
+    return [entry for entry in json_lines(log) if entry["event"] == event]
+
+
+async def synced(process: ChildProcess) -> None:
+    """Wait until the operator has read all objects.
+
+    A start takes many seconds beside other tests, so the time of a booking is counted from here.
+    """
+    await until(lambda: logged(process.log, "caches_synced"), 60)
 
 
 @pytest.mark.slow
@@ -46,19 +49,22 @@ async def test_kill_and_restart_across_both_boundaries(
     process = operator_process(devcluster, tenant.namespace, tmp_path)
     try:
         process.start()
-        start, end = soon(8), soon(16)
-        tenant.booking("bk", start, end)
+        await synced(process)
+        start = soon(8)
+        tenant.booking("bk", start, soon(600))
         await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
         process.stop(kill=True)
         await at(start + timedelta(seconds=0.5))
         assert tenant.states() == STOPPED
         process.start()
-        await until(lambda: tenant.states() == RUNNING)
+        await until(lambda: tenant.states() == RUNNING, 60)
         process.stop(kill=True)
+        end = soon(2)
+        tenant.booking("bk", start, end)
         await at(end + timedelta(seconds=0.5))
         assert tenant.states() == RUNNING
         process.start()
-        await until(lambda: tenant.states() == STOPPED)
+        await until(lambda: tenant.states() == STOPPED, 60)
         await until(lambda: tenant.status("booking", "bk")["status"] == "FINISHED")
     finally:
         process.stop()
@@ -71,20 +77,26 @@ async def test_random_kills_around_both_boundaries(
     """The operator is killed during its imports, its first list, the refresh before a boundary, and so on."""
     chance = random.Random()
     tenant.resource()
-    start, end = soon(6), soon(14)
-    tenant.booking("bk", start, end)
     process = operator_process(devcluster, tenant.namespace, tmp_path)
-    try:
-        for boundary, states in ((start, RUNNING), (end, STOPPED)):
-            while datetime.now(UTC) < boundary + timedelta(seconds=1):
-                process.start()
-                await asyncio.sleep(chance.uniform(0.3, 2.5))
-                process.stop(kill=True)
+
+    async def killed_around(boundary: datetime, states: list[str]) -> None:
+        while datetime.now(UTC) < boundary + timedelta(seconds=1):
             process.start()
-            await until(partial(are_in, tenant, states))
+            await asyncio.sleep(chance.uniform(0.3, 2.5))
             process.stop(kill=True)
         process.start()
-        await until(lambda: tenant.status("booking", "bk")["status"] == "FINISHED")
+        await until(lambda: tenant.states() == states, 60)
+        process.stop(kill=True)
+
+    try:
+        start = soon(6)
+        tenant.booking("bk", start, soon(600))
+        await killed_around(start, RUNNING)
+        end = soon(6)
+        tenant.booking("bk", start, end)
+        await killed_around(end, STOPPED)
+        process.start()
+        await until(lambda: tenant.status("booking", "bk")["status"] == "FINISHED", 60)
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
     finally:
         process.stop()
@@ -95,7 +107,7 @@ async def test_sigterm_stops_the_operator_cleanly(
 ) -> None:
     process = operator_process(devcluster, tenant.namespace, tmp_path)
     with process:
-        await until(lambda: logged(process.log, "caches_synced"))
+        await synced(process)
         began = monotonic()
         await asyncio.to_thread(process.stop)
         assert monotonic() - began < 5
@@ -111,6 +123,7 @@ async def test_boundaries_are_kept_while_the_api_server_is_down(
     tenant = new_tenant(own_devcluster, "down")
     tenant.resource()
     with operator_process(own_devcluster, tenant.namespace, tmp_path) as process:
+        await synced(process)
         start, end = soon(6), soon(10)
         tenant.booking("bk", start, end)
         await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -49,16 +49,15 @@ async def come(field: Field, wanted: list[str], seconds: float = 20) -> None:
     await comes_true(arrived, seconds)
 
 
-async def booked(tenant: Tenant, start: float, end: float) -> None:
-    await asyncio.to_thread(tenant.booking, "bk", soon(start), soon(end))
+async def booked(tenant: Tenant, start: datetime, end: datetime) -> None:
+    await asyncio.to_thread(tenant.booking, "bk", start, end)
     await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
 
 
 async def test_sigterm_hands_over_and_the_next_boundary_is_kept(field: Field, tenant: Tenant) -> None:
     first, second = field.replicas
     start = soon(8)
-    await asyncio.to_thread(tenant.booking, "bk", start, soon(600))
-    await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
+    await booked(tenant, start, soon(600))
     await at(start - timedelta(seconds=0.5))
     await asyncio.to_thread(first.process.stop)
     await field.led(by=second)
@@ -71,11 +70,13 @@ async def test_sigterm_hands_over_and_the_next_boundary_is_kept(field: Field, te
 
 async def test_a_killed_leader_is_replaced_and_restarts_as_standby(field: Field, tenant: Tenant) -> None:
     first, second = field.replicas
-    await booked(tenant, 3, 9)
+    start = soon(3)
+    await booked(tenant, start, soon(600))
     first.process.stop(kill=True)
     await field.led(by=second)
     await come(field, RUNNING)
     await first.ready()
+    await booked(tenant, start, soon(1))
     await come(field, STOPPED)
     assert {call.access_key for call in field.aws.calls_of("StopInstances")} == {"REPLICA-B"}
     assert len(first.logged("leading")) == 1
@@ -87,14 +88,14 @@ async def test_a_paused_leader_writes_nothing_when_it_resumes(field: Field, tena
     """It has an order that is due when it resumes, and that the other replica has carried out."""
     first, second = field.replicas
     start = soon(8)
-    await asyncio.to_thread(tenant.booking, "bk", start, start + timedelta(seconds=8))
-    await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
+    await booked(tenant, start, soon(600))
     await at(start - timedelta(seconds=0.3))
     first.pause()
     await field.led(by=second)
     await come(field, RUNNING)
     first.go_on()
     await until(lambda: first.logged("leadership_lost"))
+    await booked(tenant, start, soon(1))
     await come(field, STOPPED)
     assert [call.access_key for call in field.aws.calls_of("StartInstances")] == ["REPLICA-B"]
     assert field.strays() == []

@@ -29,10 +29,10 @@ def is_ready(tenant: Tenant, kind: str, name: str, status: str, reason: str) -> 
 
 
 async def test_a_booking_from_creation_to_end(tenant: Tenant, operator: Operator) -> None:
-    start, end = soon(10), soon(14)
+    start = soon(10)
     async with operator():
         tenant.resource()
-        tenant.booking("bk", start, end)
+        tenant.booking("bk", start, soon(600))
         await until(lambda: is_status(tenant, "bk", "SCHEDULED"))
         await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
         assert tenant.status("resource", "res")["next_change_at"]
@@ -43,6 +43,7 @@ async def test_a_booking_from_creation_to_end(tenant: Tenant, operator: Operator
         assert tenant.condition("booking", "bk", "HoldsLock") == ("True", "Holder")
         held = tenant.status("resource", "res")
         assert (held["status"], held["locked_by"], held["running"]) == ("RUNNING", "ada", 2)
+        tenant.booking("bk", start, soon(2))
         await until(lambda: is_status(tenant, "bk", "FINISHED"))
         await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
         assert tenant.states() == STOPPED
@@ -79,10 +80,12 @@ async def test_overlapping_bookings_keep_instances_running_until_the_last_ends(
 ) -> None:
     async with operator():
         tenant.resource()
-        tenant.booking("first", soon(-60), soon(8), user="ada")
+        start = soon(-60)
+        tenant.booking("first", start, soon(600), user="ada")
         tenant.booking("second", soon(-30), soon(600), user="grace")
         await until(lambda: is_ready(tenant, "booking", "second", "True", "Running"))
         assert tenant.condition("booking", "second", "HoldsLock") == ("False", "HeldByOther")
+        tenant.booking("first", start, soon(2), user="ada")
         await until(lambda: is_status(tenant, "first", "FINISHED"))
         await until(lambda: tenant.condition("booking", "second", "HoldsLock") == ("True", "Holder"))
         assert tenant.status("resource", "res")["locked_by"] == "grace"
@@ -108,11 +111,13 @@ async def test_back_to_back_and_nested_bookings_never_cause_a_stop(
 async def test_an_extension_keeps_instances_running_and_a_shorter_end_stops_them(
     tenant: Tenant, operator: Operator
 ) -> None:
-    start, end = soon(-60), soon(8)
+    start = soon(-60)
     async with operator():
         tenant.resource()
-        tenant.booking("bk", start, end)
+        tenant.booking("bk", start, soon(600))
         await until(lambda: tenant.states() == RUNNING)
+        end = soon(6)
+        tenant.booking("bk", start, end)
         tenant.booking("bk", start, end + DAY)
         await at(end + timedelta(seconds=1.5))
         assert tenant.states() == RUNNING
@@ -214,9 +219,10 @@ async def test_leave_stops_only_instances_that_a_booking_started(tenant: Tenant,
 
 async def test_an_ad_hoc_booking_in_the_resource(tenant: Tenant, operator: Operator) -> None:
     async with operator():
-        tenant.resource(booked_by="grace", booked_until=soon(6).isoformat())
+        tenant.resource(booked_by="grace", booked_until=soon(600).isoformat())
         await until(lambda: tenant.states() == RUNNING)
         await until(lambda: tenant.status("resource", "res").get("locked_by") == "grace")
+        tenant.resource(booked_by="grace", booked_until=soon(2).isoformat())
         await until(lambda: tenant.states() == STOPPED)
 
 
@@ -304,6 +310,28 @@ async def test_an_auto_scaling_group_is_scaled_by_its_bookings(tenant: Tenant, o
         status = tenant.status("resource", "res")
         assert (status["instances"], status["running"], status["status"]) == (2, 0, "STOPPED")
         await until(lambda: "resource-booking-locked-by" not in groups.tags(name))
+
+
+async def test_an_ecs_service_is_scaled_by_its_bookings(tenant: Tenant, operator: Operator) -> None:
+    services, id_ = tenant.devcluster.services, f"main/{tenant.tag}"
+    services.create(tenant.tag, id_, 2)
+    async with operator():
+        tenant.resource(type="ecs")
+        await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
+        assert (services.desired(id_), services.tags(id_)[CAPACITY_TAG]) == (0, "2/2/2")
+        start = soon(-60)
+        tenant.booking("bk", start, soon(600))
+        await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+        await until(lambda: services.tags(id_).get("resource-booking-locked-by") == "ada")
+        status = tenant.status("resource", "res")
+        assert (status["instances"], status["running"], status["status"]) == (2, 2, "RUNNING")
+        services.resize(id_, 5)
+        tenant.booking("bk", start, soon(0))
+        await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
+        assert (services.desired(id_), services.tags(id_)[CAPACITY_TAG]) == (0, "5/5/5")
+        status = tenant.status("resource", "res")
+        assert (status["instances"], status["running"], status["status"]) == (5, 0, "STOPPED")
+        await until(lambda: "resource-booking-locked-by" not in services.tags(id_))
 
 
 def locked_by(tenant: Tenant) -> set[str]:

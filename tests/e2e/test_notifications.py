@@ -69,7 +69,7 @@ spec:
   resource_name: res
   user_id: ada
   start_at: "{soon(-60).isoformat()}"
-  end_at: "{soon(6).isoformat()}"
+  end_at: "{soon(600).isoformat()}"
   notifications:
     - {{type: email, recipient: ada@example.com, when: [Ready, Ended]}}
 """
@@ -78,6 +78,8 @@ spec:
         tenant.kubectl("apply", "--validate=strict", "-f", "-", stdin=manifest)
         await until(lambda: len(mailbox.mails) == 1)
         assert "is ready: all instances run" in mailbox.mails[0]["Subject"]
+        ended = json.dumps({"spec": {"end_at": soon(2).isoformat()}})
+        tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", ended)
         assert notified(tenant) == ("", "")  # nobody asked for the coming end
         times = {"start_at": soon(600).isoformat(), "end_at": soon(900).isoformat()}
         for name in ("one", "two"):

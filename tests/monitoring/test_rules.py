@@ -129,16 +129,3 @@ def test_metric_names_follow_the_conventions_of_prometheus(family: MetricFamily)
         assert "_seconds" in family.name
     assert list(family.buckets) == sorted(set(family.buckets))
     assert bool(family.buckets) == (family.kind == "histogram")
-
-
-def test_the_documentation_lists_all_metrics() -> None:
-    rows = re.findall(
-        r"^\| `(booking_operator_\w+)` \| (\w+) \| (.*?) \| (.*) \|$",
-        Path("docs/metrics.md").read_text(),
-        re.MULTILINE,
-    )
-    documented = {row[0]: row[1:] for row in rows}
-    assert documented == {
-        family.name: (family.kind, ", ".join(f"`{label}`" for label in family.labels), family.text)
-        for family in CATALOGUE
-    }

@@ -11,9 +11,8 @@ import yaml
 
 from booking_operator.devcluster.playground import OwnPlayground, Playground
 from tests.e2e.conftest import Tenant, until
-
-MANIFESTS = Path(__file__).parents[3] / "manifests"
-SYSTEM = "booking-operator-system"
+from tests.support import kustomize
+from tests.support.kustomize import MANIFESTS, SYSTEM, Objects, write_overlay
 
 
 @pytest.fixture(scope="session")
@@ -77,24 +76,15 @@ def overlay(tmp_path: Path) -> Overlay:
     def write(*components: str, base: bool = True, **more: Any) -> Path:
         directory = tmp_path / "overlay"
         directory.mkdir()
-        # kustomize accepts relative paths only.
-        up = Path("../" * (len(directory.resolve().parts) - 1))
-        at = {name: str(up / str(MANIFESTS / "components" / name)[1:]) for name in components}
-        whole = {
-            "resources": [str(up / str(MANIFESTS)[1:])] if base else [],
-            "components": list(at.values()),
-            **more,
-        }
-        (directory / "kustomization.yaml").write_text(yaml.safe_dump(whole))
-        return directory
+        paths = [MANIFESTS / "components" / name for name in components]
+        return write_overlay(directory, resources=[MANIFESTS] if base else [], components=paths, **more)
 
     return write
 
 
-def rendered(devcluster: Playground, directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def rendered(devcluster: Playground, directory: Path) -> Objects:
     """The objects that `kubectl kustomize` renders for a directory, by kind and name."""
-    found = yaml.safe_load_all(devcluster.kubectl("kustomize", str(directory)))
-    return {(item["kind"], item["metadata"]["name"]): item for item in found}
+    return kustomize.rendered(devcluster.kubectl, directory)
 
 
 def read(devcluster: Playground, *arguments: str) -> dict[str, Any]:

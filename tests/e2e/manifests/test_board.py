@@ -19,8 +19,9 @@ from booking_operator.devcluster.playground import OwnPlayground
 from booking_operator.engine.clock import SystemClock
 from booking_operator.kube.kubeconfig import ClusterConfig
 from tests.e2e.conftest import Tenant, apiserver_killed, manifest, soon, until
-from tests.e2e.manifests.conftest import SYSTEM, Overlay, read, token_kubeconfig
+from tests.e2e.manifests.conftest import Overlay, read, token_kubeconfig
 from tests.support.audit import AuditLog, expanded
+from tests.support.kustomize import SYSTEM
 from tests.support.plugin import Person
 
 ACCOUNT = "booking-operator-board"

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from booking_operator.devcluster.playground import Playground
-from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM, Overlay, read, rendered
+from tests.e2e.manifests.conftest import Overlay, read, rendered
+from tests.support.kustomize import MANIFESTS, SYSTEM
 
 LABELS = {
     "app.kubernetes.io/name": "booking-operator",

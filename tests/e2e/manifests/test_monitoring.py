@@ -1,8 +1,9 @@
 """The alerts, installed together with the operator."""
 
 from booking_operator.devcluster.playground import Playground
-from tests.e2e.manifests.conftest import SYSTEM, Overlay, rendered
+from tests.e2e.manifests.conftest import Overlay, rendered
 from tests.e2e.manifests.test_install import LABELS
+from tests.support.kustomize import SYSTEM
 from tests.support.promql import spec
 
 

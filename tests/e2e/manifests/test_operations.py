@@ -1,4 +1,4 @@
-"""The commands and files of docs/operations.md."""
+"""The commands and files of docs/install.md, docs/operations.md and docs/teams.md."""
 
 import asyncio
 import shlex
@@ -12,16 +12,18 @@ from booking_operator.config import Settings, load_config
 from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.operator import run
 from tests.e2e.conftest import Operator, Tenant, soon, until
-from tests.e2e.manifests.conftest import SYSTEM, read, rendered
+from tests.e2e.manifests.conftest import read, rendered
 from tests.support.code_blocks import ROOT, blocks, commands
+from tests.support.kustomize import SYSTEM
 
-PAGE = "docs/operations.md"
+INSTALL, OPERATIONS, TEAMS = (f"docs/{page}.md" for page in ("install", "operations", "teams"))
 MIGRATING = "docs/migrating.md"
 
 
 def shown(kind: str) -> list[str]:
-    """The blocks of the page that begin with `kind`."""
-    return [block for block in blocks(PAGE) if block.startswith(kind)]
+    """The blocks of the three pages that begin with `kind`."""
+    pages = (INSTALL, OPERATIONS, TEAMS)
+    return [block for page in pages for block in blocks(page) if block.startswith(kind)]
 
 
 OVERLAYS = {yaml.safe_load(block)["namespace"]: block for block in shown("apiVersion: kustomize")}
@@ -31,7 +33,7 @@ LIMITS = shown("limits:")
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A directory with a checkout, and the two overlays of the page."""
+    """A directory with a checkout, and the two overlays of the pages."""
     (tmp_path / "booking-operator").symlink_to(ROOT)
     for name, namespace in (("my-cluster", "booking-operator-system"), ("team-a", "team-a")):
         (tmp_path / name).mkdir()
@@ -40,7 +42,7 @@ def desk(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_page_has_the_blocks_for_these_tests() -> None:
+def test_the_pages_have_the_blocks_for_these_tests() -> None:
     assert len(OVERLAYS) == 2
     assert len(PATCHES) == 4
     assert len(LIMITS) == 1
@@ -67,7 +69,7 @@ def test_each_manifest_is_accepted(devcluster: Playground) -> None:
 
 
 def test_one_operator_per_namespace(devcluster: Playground, desk: Path) -> None:
-    [crds, namespace, apply] = commands(PAGE, "One operator per namespace")
+    [crds, namespace, apply] = commands(TEAMS, "One operator per namespace")
     for command in (crds, namespace, apply):
         follow(devcluster, desk, command)
     assert devcluster.kubectl("get", "deployments", "-n", "team-a", "-o", "name") == (
@@ -76,7 +78,7 @@ def test_one_operator_per_namespace(devcluster: Playground, desk: Path) -> None:
     devcluster.kubectl("delete", "namespace", "team-a", "--wait=false")
 
 
-def test_the_limits_of_the_page_are_half_of_what_aws_publishes(desk: Path) -> None:
+def test_the_limits_of_the_documentation_are_half_of_what_aws_publishes(desk: Path) -> None:
     assert set(load_config(desk / "team-a" / "config.yaml").limits) == {
         "StartInstances",
         "StopInstances",
@@ -87,13 +89,13 @@ def test_the_limits_of_the_page_are_half_of_what_aws_publishes(desk: Path) -> No
 
 
 def test_the_binding_for_impersonators_names_an_existing_role(devcluster: Playground, desk: Path) -> None:
-    [command] = commands(PAGE, "Tenants")
+    [command] = commands(TEAMS, "Tenants")
     follow(devcluster, desk, f"{command} --dry-run=server")
     assert "booking-operator-impersonator" in command
 
 
 def follow(devcluster: Playground, desk: Path, command: str) -> str:
-    """Run one of the page's commands. The paths in it refer to the desk."""
+    """Run one of the pages' commands. The paths in it refer to the desk."""
     program, *arguments = shlex.split(command)
     assert program == "kubectl"
     for place in ("my-cluster", "team-a", "booking-operator/manifests/crds"):
@@ -105,7 +107,7 @@ def follow(devcluster: Playground, desk: Path, command: str) -> str:
 
 
 def test_from_two_replicas_to_one_by_scaling_to_zero(devcluster: Playground, desk: Path) -> None:
-    scale, wait, apply = commands(PAGE, "One replica or two")
+    scale, wait, apply, _ = commands(OPERATIONS, "One replica or two")
 
     def replicas() -> int:
         found: int = read(devcluster, "deployment", "booking-operator", "-n", SYSTEM)["spec"]["replicas"]
@@ -156,7 +158,7 @@ async def test_uninstalling_removes_everything(desk: Path, monkeypatch: pytest.M
         devcluster.instances.create("team-a", 2)
         tenant = Tenant(devcluster, "team-a")
         follow(devcluster, desk, "kubectl apply -k my-cluster")
-        [*deletes, uninstall, _] = commands(PAGE, "Uninstall")
+        [*deletes, uninstall, _] = commands(INSTALL, "Uninstall")
         async with asyncio.TaskGroup() as tasks:
             operator = tasks.create_task(run(Settings(), asyncio.Event()))
             tenant.apply("ResourceMonitor", "rm", type="ec2")
@@ -188,7 +190,7 @@ async def test_finalizers_are_removed_by_hand_after_the_operator_is_gone(
     async with operator():
         await locked(tenant)
     tenant.kubectl("delete", "resource", "res", "--wait=false")
-    [*_, last_resort] = commands(PAGE, "Uninstall")
+    [*_, last_resort] = commands(INSTALL, "Uninstall")
     follow(devcluster, desk, last_resort.replace(" analytics ", " res ").replace("team-a", tenant.namespace))
     assert tenant.kubectl("get", "resource", "res", "--ignore-not-found", "-o", "name") == ""
 

@@ -12,8 +12,9 @@ from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.usage import MONTH_LABEL
 from booking_operator.devcluster.playground import Playground
 from tests.e2e.conftest import IN_HALF_A_DAY, Operator, Tenant, soon, until
-from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM, Overlay, read, service_account, token_kubeconfig
+from tests.e2e.manifests.conftest import Overlay, read, service_account, token_kubeconfig
 from tests.support.audit import AuditLog, Permission, expanded
+from tests.support.kustomize import MANIFESTS, SYSTEM
 
 CRDS = {
     Permission("get", "apiextensions.k8s.io", "customresourcedefinitions", kind.crd_name)

@@ -8,7 +8,7 @@ import yaml
 
 from booking_operator.devcluster.playground import OwnPlayground
 from tests.e2e.conftest import Operator, Tenant, soon, until
-from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM
+from tests.support.kustomize import MANIFESTS, SYSTEM
 
 
 class Files:

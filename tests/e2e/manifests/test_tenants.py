@@ -13,7 +13,8 @@ import pytest
 from booking_operator.devcluster.playground import Playground
 from booking_operator.kube import client as transport
 from tests.e2e.conftest import BOOKINGS, Operator, Tenant, limit_bookings, manifest, soon, until
-from tests.e2e.manifests.conftest import MANIFESTS, Overlay, token_kubeconfig
+from tests.e2e.manifests.conftest import Overlay, token_kubeconfig
+from tests.support.kustomize import MANIFESTS
 
 MALLORY = ("--as=mallory", "--as-group=system:authenticated")
 LONG_NAME = "a" * 219 + "-" + "b" * 33
