@@ -268,8 +268,11 @@ class Oracle:
                 return True
         return False
 
-    def changed_within(self, resource: Object, since: float, now: float, step: float = 5.0) -> bool:
-        """Whether `wanted` had another value at any time since `since`."""
+    def changed_within(self, resource: Object, since: float, now: float, step: float = 1.0) -> bool:
+        """Whether `wanted` had another value at any time since `since`.
+
+        The step is as short as the shortest booking.
+        """
         wanted, at = self.wanted(resource, now), now
         while at > since:
             at -= step
