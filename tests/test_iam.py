@@ -172,3 +172,9 @@ def test_each_document_is_explained() -> None:
     explained = (IAM / "README.md").read_text()
     for path in IAM.glob("*.json"):
         assert f"[{path.name}]({path.name})" in explained
+
+
+def test_the_page_about_calls_names_each_call() -> None:
+    page = (ROOT / "docs" / "aws-calls.md").read_text()
+    made = allowed("ec2", "rds", "asg", "ecs", "assume-role") - WITHOUT_A_CALL
+    assert [action for action in sorted(made) if f"`{action.partition(':')[2]}`" not in page] == []

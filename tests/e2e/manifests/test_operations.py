@@ -69,9 +69,10 @@ def test_each_manifest_is_accepted(devcluster: Playground) -> None:
 
 
 def test_one_operator_per_namespace(devcluster: Playground, desk: Path) -> None:
-    [crds, namespace, apply] = commands(TEAMS, "One operator per namespace")
-    for command in (crds, namespace, apply):
+    *installation, impersonate = commands(TEAMS, "One operator per namespace")
+    for command in installation:
         follow(devcluster, desk, command)
+    follow(devcluster, desk, f"{impersonate} --dry-run=server")
     assert devcluster.kubectl("get", "deployments", "-n", "team-a", "-o", "name") == (
         "deployment.apps/booking-operator\n"
     )
