@@ -182,6 +182,7 @@ def _remove(kubectl: Kubectl) -> None:
     resources = kubectl.attempt("get", "resources", "-o", "name").stdout.split()
     for resource in resources:
         kubectl.attempt("patch", resource, "--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
+    list_all_kinds(kubectl)
     for command in (
         ("delete", "crds", *(kind.crd_name for kind in ALL_KINDS), "--ignore-not-found", "--timeout=40s"),
         ("delete", "namespace", BORROWED, "--ignore-not-found", "--wait=false"),
@@ -189,6 +190,16 @@ def _remove(kubectl: Kubectl) -> None:
         done = kubectl.attempt(*command)
         if done.returncode:
             tell(f"kubectl {' '.join(command[:2])}: {done.stderr.strip()}")
+
+
+def list_all_kinds(kubectl: Kubectl) -> None:
+    """List the objects of each kind, so that their CRDs can be deleted at once.
+
+    Until a kind is listed for the first time, the API server may not be able to delete its objects, with the
+    message "storage is (re)initializing". It then tries again after five minutes.
+    """
+    for kind in ALL_KINDS:
+        kubectl.attempt("get", kind.crd_name, "--all-namespaces", "-o", "name")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import yaml
 
 from booking_operator.cloud.aws.tags import LOCK_TAGS
 from booking_operator.config import Settings, load_config
-from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.devcluster.playground import Playground, list_all_kinds, playground
 from booking_operator.operator import run
 from tests.e2e.conftest import Operator, Tenant, soon, until
 from tests.e2e.manifests.conftest import read, rendered
@@ -179,9 +179,9 @@ async def test_uninstalling_removes_everything(desk: Path, monkeypatch: pytest.M
             assert locks(tenant) == set()
             assert set(tenant.states()) == {"running"}
             operator.cancel()
+        list_all_kinds(devcluster.kubectl)
         # The controller manager deletes namespaces, and does not run here.
         follow(devcluster, desk, f"{uninstall} --wait=false")
-        # The API server deletes the objects of each CRD first, and looks every five seconds if they are gone.
         await until(lambda: not devcluster.kubectl("get", "crds", "-o", "name"), seconds=60)
 
 
