@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
+from markdown_it import MarkdownIt
 
 from tools.project import ROOT
 from tools.site import CONFIG, adapted, build
@@ -62,6 +63,17 @@ def test_each_link_leads_to_a_file_and_an_anchor(site: Path) -> None:
         if not target.exists() or (anchor and target in texts and anchor not in texts[target].anchors)
     ]
     assert dead == []
+
+
+def test_each_numbered_list_is_one_list(site: Path) -> None:
+    """A block in a list item must be indented by four spaces, or the list begins again after it."""
+    pages = site.parent / "docs"
+    for page in pages.rglob("*.md"):
+        folder = page.relative_to(pages).with_suffix("")
+        home = folder.parent if folder.name in {"index", "README"} else folder
+        tokens = MarkdownIt().parse(page.read_text())
+        wanted = sum(token.type == "ordered_list_open" for token in tokens)
+        assert (site / home / "index.html").read_text().count("<ol") == wanted, page.name
 
 
 def test_every_page_is_in_the_navigation(site: Path) -> None:
