@@ -1,4 +1,7 @@
-"""The seeds of every test run, and the mutations. `tox -e sim -- --seeds 10000` runs many more seeds."""
+"""The seeds of every test run, and the mutations, which `tox -e mutations` runs.
+
+`tox -e sim -- --seeds 10000` runs many more seeds.
+"""
 
 import os
 import subprocess
@@ -32,6 +35,7 @@ def test_all_invariants_hold(first: int) -> None:
             )
 
 
+@pytest.mark.mutations
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_each_mutation_is_caught_within_300_seeds(mutation: Mutation) -> None:
@@ -61,6 +65,7 @@ def test_each_rare_mutation_has_a_found_script() -> None:
     assert found >= {mutation.name for mutation in RARE}
 
 
+@pytest.mark.mutations
 def test_a_seed_gives_the_same_trace_in_any_process() -> None:
     """The trace does not depend on the hash seed, and so not on the order of sets."""
     traces = [
