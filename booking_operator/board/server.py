@@ -26,8 +26,6 @@ HEARTBEAT_SECONDS = 15.0
 """How often an event stream sends something. The page reports a lost connection after 35 s of silence."""
 QUIET_SECONDS = 0.1
 """The shortest time between two events of a stream, so that a burst of changes is one event."""
-CHECK_SECONDS = 2.0
-"""How often a stream looks whether the API server still answers."""
 SHUTDOWN_SECONDS = 1.0
 MAX_BODY = 16 * 1024
 PAGE = "/static/board.html"
@@ -188,16 +186,15 @@ class BoardServer:
         """
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await stream.prepare(request)
-        # A page that knows this version may not know that the API server has gone away since.
-        changes, event = self._live.changes, "changed" if self._live.disconnected else "known"
+        changes, event = self._live.changes, "known"
         self._streams += 1
         may_follow = True
         try:
             while may_follow:
-                known, lost = changes.number(namespace), self._live.disconnected
+                known = changes.number(namespace)
                 await stream.write(f"event: {event}\ndata: {known}\n\n".encode())
                 await self._clock.sleep(QUIET_SECONDS)
-                event = await self._next_event(namespace, known, lost=lost)
+                event = await self._next_event(namespace, known)
                 may_follow = await _may_follow(access, request)
         except ConnectionError:
             pass  # the page was closed
@@ -206,21 +203,16 @@ class BoardServer:
             self._used_at = self._clock.monotonic()
         return stream
 
-    async def _next_event(self, namespace: str, known: int, *, lost: bool) -> str:
+    async def _next_event(self, namespace: str, known: int) -> str:
         """Wait for the next event of a stream: `changed` if a view may look different now, else `beat`.
 
         Args:
             namespace: the namespace of the stream.
             known: the number of changes that the page knows.
-            lost: whether the page knows that the API server does not answer.
         """
         due = seconds_to_boundary(self._live, self._clock.now(), namespace)
-        deadline = self._clock.monotonic() + min(HEARTBEAT_SECONDS, due)
-        while (left := deadline - self._clock.monotonic()) > 0:
-            number = await self._live.changes.wait(known, min(CHECK_SECONDS, left), namespace)
-            if number > known or self._live.disconnected is not lost:
-                return "changed"
-        return "changed" if due <= HEARTBEAT_SECONDS else "beat"
+        number = await self._live.changes.wait(known, min(HEARTBEAT_SECONDS, due), namespace)
+        return "changed" if number > known or due <= HEARTBEAT_SECONDS else "beat"
 
 
 async def _may_follow(access: Access, request: web.Request) -> bool:

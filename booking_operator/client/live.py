@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from booking_operator.api.kinds import Kind
@@ -25,10 +26,10 @@ class Changes:
 
     def number(self, namespace: str = "") -> int:
         """Return how many changes there were in a namespace; in all namespaces if it is empty."""
-        return self._numbers[namespace] if namespace else self._numbers.total()
+        return self._numbers[namespace] + self._numbers[""] if namespace else self._numbers.total()
 
-    def notify(self, namespace: str) -> None:
-        """Count a change and wake all waiting tasks."""
+    def notify(self, namespace: str = "") -> None:
+        """Count a change of a namespace, or of all if it is empty, and wake all waiting tasks."""
         self._numbers[namespace] += 1
         woken, self._next = self._next, asyncio.Event()
         woken.set()
@@ -53,12 +54,18 @@ class LiveObjects:
     Attributes:
         informers: the objects.
         reflectors: the tasks that keep them up to date.
-        changes: counts the changes.
+        changes: counts the changes. The begin and the end of an outage of the API server are changes, too.
     """
 
     informers: Informers
     reflectors: Sequence[Reflector[Any]]
     changes: Changes = field(default_factory=Changes)
+    _unanswered: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for reflector in self.reflectors:
+            reflector.on_failed(partial(self.note_answer, reflector.kind, answered=False))
+            reflector.on_recovered(partial(self.note_answer, reflector.kind, answered=True))
 
     @property
     def synced(self) -> bool:
@@ -67,8 +74,18 @@ class LiveObjects:
 
     @property
     def disconnected(self) -> bool:
-        """Whether the API server does not answer now, so that the objects may be old."""
-        return any(reflector.backing_off for reflector in self.reflectors)
+        """Whether the API server does not answer for some kind, so that its objects may be old."""
+        return bool(self._unanswered)
+
+    def note_answer(self, kind: str, *, answered: bool) -> None:
+        """Note whether the last list or watch of a kind was answered."""
+        before = self.disconnected
+        if answered:
+            self._unanswered.discard(kind)
+        else:
+            self._unanswered.add(kind)
+        if self.disconnected is not before:
+            self.changes.notify()
 
 
 @asynccontextmanager

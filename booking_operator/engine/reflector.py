@@ -165,6 +165,7 @@ class Reflector(Generic[T]):
         self._disconnected_at: float | None = None  # on the monotonic clock
         self._log = structlog.get_logger(kind=kind)
         self._synced_callbacks: list[Callable[[], None]] = []
+        self._failed_callbacks: list[Callable[[], None]] = []
         self._recovered_callbacks: list[Callable[[], None]] = []
 
     @property
@@ -181,6 +182,10 @@ class Reflector(Generic[T]):
     def on_synced(self, call: Callable[[], None]) -> None:
         """Call `call` after each complete list."""
         self._synced_callbacks.append(call)
+
+    def on_failed(self, call: Callable[[], None]) -> None:
+        """Call `call` each time a list or a watch fails. A 410 is no failure, because the server answers."""
+        self._failed_callbacks.append(call)
 
     def on_recovered(self, call: Callable[[], None]) -> None:
         """Call `call` each time a watch opens after a failure."""
@@ -228,6 +233,8 @@ class Reflector(Generic[T]):
             await self._back_off("watch_expired", error)
             return
         self.restarts[RestartReason.REFUSED if error.stale_reason else RestartReason.FAILED] += 1
+        for call in self._failed_callbacks:
+            call()
         await self._back_off("list_failed" if self._needs_list else "watch_failed", error)
         self._needs_list = self._needs_list or error.needs_relist
 

@@ -357,6 +357,20 @@ async def test_a_stream_reports_each_change() -> None:
             assert (await stream.content.readuntil(b"\n\n")).decode() == "event: changed\ndata: 1\n\n"
 
 
+async def test_a_stream_reports_the_begin_and_the_end_of_an_outage() -> None:
+    """Also a page that reads its view in a short outage hears of the end: its version is no longer known."""
+    async with board(ANALYTICS) as page:
+        url = f"http://{page.rules.host}/api/events"
+        async with page.http.get(url, headers=page.headers) as stream, asyncio.timeout(10):
+            await stream.content.readuntil(b"\n\n")
+            page.live.note_answer("bookings", answered=False)
+            shown = await page.get("/api/timeline")
+            page.live.note_answer("bookings", answered=True)
+            assert (await stream.content.readuntil(b"\n\n")).decode() == "event: changed\ndata: 2\n\n"
+        assert (shown["version"], shown["disconnected"]) == (1, True)
+        assert (await page.get("/api/timeline"))["disconnected"] is False
+
+
 async def test_the_explanation_is_that_of_why() -> None:
     async with board(ANALYTICS, AFTERNOON) as page:
         found = await page.get("/api/explain", namespace="team-a", booking="my-afternoon")

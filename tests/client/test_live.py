@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from booking_operator.client.errors import CommandError
-from booking_operator.client.live import Changes, together
+from booking_operator.client.live import Changes, LiveObjects, together
+from booking_operator.reconcilers.informers import Informers
 from tests.support.virtual import run
 
 
@@ -43,3 +44,17 @@ def test_a_task_waits_for_a_change_that_it_does_not_know() -> None:
         return [await changes.wait(0, 60), await waiting, await changes.wait(2, 3)]
 
     assert run(main()) == [2, 2, 2]
+
+
+def test_an_outage_lasts_until_each_kind_is_answered_and_is_a_change_of_each_namespace() -> None:
+    live = LiveObjects(Informers(default_region=""), [])
+    seen = []
+    for kind, answered in (
+        ("bookings", False),
+        ("resources", False),
+        ("bookings", True),
+        ("resources", True),
+    ):
+        live.note_answer(kind, answered=answered)
+        seen.append((live.disconnected, live.changes.number("team-a"), live.changes.number()))
+    assert seen == [(True, 1, 1), (True, 1, 1), (True, 1, 1), (False, 2, 2)]

@@ -201,14 +201,16 @@ def test_faults_cause_no_hot_loop() -> None:
         assert rig.api.lists + rig.api.watches < 250, fault
 
 
-def test_recovery_of_the_watch_is_reported() -> None:
+def test_failure_and_recovery_of_the_watch_are_reported() -> None:
     reported: list[float] = []
+    failed: list[float] = []
 
     async def scenario(rig: Rig) -> None:
         loop = asyncio.get_running_loop()
         rig.reflector.on_recovered(lambda: reported.append(loop.time()))
+        rig.reflector.on_failed(lambda: failed.append(loop.time()))
         await asyncio.sleep(1)
-        assert reported == []
+        assert (reported, failed) == ([], [])
         rig.api.fault = "refused"
         rig.api.cut()
         await asyncio.sleep(99)
@@ -218,6 +220,8 @@ def test_recovery_of_the_watch_is_reported() -> None:
     reflecting(scenario)
     assert len(reported) == 1
     assert 100 <= reported[0] <= 106  # a watch is retried after at most 5 s
+    assert failed[0] == 1
+    assert max(failed) < reported[0]
 
 
 def test_a_list_after_410_ignores_the_back_off_of_the_watch() -> None:
