@@ -1,5 +1,6 @@
 """Settings of all tests, and the marks of whole folders."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ _MARKS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for folder, mark in _MARKS.items():
-            if folder in item.path.parents:
-                item.add_marker(mark)
+        for mark in _marks_of(item.path):
+            item.add_marker(mark)
+
+
+@cache
+def _marks_of(path: Path) -> list[pytest.MarkDecorator]:
+    return [mark for folder, mark in _MARKS.items() if folder in path.parents]

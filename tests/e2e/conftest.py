@@ -211,6 +211,10 @@ def operator_process(devcluster: Playground, namespace: str, directory: Path, *f
     return ChildProcess("operator", command, directory / "operator.log", devcluster.environ)
 
 
+UNTIL_PAUSE_SECONDS = 0.2
+"""Most checks run kubectl, which takes a tenth of a second of CPU time that the other tests need."""
+
+
 async def until(check: Callable[[], Any], seconds: float = 20) -> Any:
     """Wait until `check`, called in a thread, returns a true value; fail with its last value."""
     deadline = asyncio.get_running_loop().time() + seconds
@@ -220,7 +224,7 @@ async def until(check: Callable[[], Any], seconds: float = 20) -> Any:
             return found
         if asyncio.get_running_loop().time() > deadline:
             pytest.fail(f"did not come true within {seconds} s; last: {found!r}")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(UNTIL_PAUSE_SECONDS)
 
 
 async def at(instant: datetime) -> None:
