@@ -60,7 +60,7 @@ class LiveObjects:
     informers: Informers
     reflectors: Sequence[Reflector[Any]]
     changes: Changes = field(default_factory=Changes)
-    _unanswered: set[str] = field(default_factory=set)
+    _unanswered: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         for reflector in self.reflectors:
