@@ -1,6 +1,7 @@
 """ECS with moto behind the proxy: each class of failure, and calls that end in between."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -144,6 +145,12 @@ async def assert_restored(services: Services, web: str, next_: str) -> None:
         assert SUSPENDED_TAG not in await services.tags(web)
 
 
+async def broken(aws: AwsProxy, action: str, work: Coroutine[Any, Any, Any], *, lost: bool) -> None:
+    """Begin `work` while each connection of one call breaks, before AWS acts or after it."""
+    (aws.lose_reply if lost else aws.drop)(action, times=9)  # more often than the driver tries
+    await asyncio.wait([asyncio.create_task(work)], timeout=0.5)
+
+
 @pytest.mark.parametrize("action", [DESCRIBE, TARGETS, REMEMBER, SUSPEND, RESIZE])
 @pytest.mark.parametrize("lost", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("next_", ["stop", "start"])
@@ -153,8 +160,7 @@ async def test_a_connection_that_breaks_at_any_call_of_a_stop_loses_nothing(
     web = await services.create("web", scaled=True)
     async with open_driver(CLOCK, "ecs") as driver:
         await observe(driver, FRONT)
-        (aws.lose_reply if lost else aws.drop)(action, times=9)  # more often than the driver tries
-        await asyncio.wait([asyncio.create_task(stop(driver, [web], FRONT))], timeout=0.5)
+        await broken(aws, action, stop(driver, [web], FRONT), lost=lost)
     aws.clear_scripted()
     await assert_restored(services, web, next_)
 
@@ -169,8 +175,7 @@ async def test_a_connection_that_breaks_at_any_call_of_a_start_loses_nothing(
     async with open_driver(CLOCK, "ecs") as driver:
         await observe(driver, FRONT)
         await stop(driver, [web], FRONT)
-        (aws.lose_reply if lost else aws.drop)(action, times=9)
-        await asyncio.wait([asyncio.create_task(start(driver, [web], FRONT))], timeout=0.5)
+        await broken(aws, action, start(driver, [web], FRONT), lost=lost)
     aws.clear_scripted()
     await assert_restored(services, web, next_)
 
