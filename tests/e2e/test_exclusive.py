@@ -116,13 +116,14 @@ async def test_a_suspension_ends_by_itself(tenant: Tenant, operator: Operator) -
 async def test_what_a_user_has_started_is_stopped_at_an_off_time(tenant: Tenant, operator: Operator) -> None:
     ids = tenant.devcluster.instances.start(tenant.tag)
     async with operator():
-        tenant.resource(unbooked="Leave", unbooked_for="2m", stop_at=["* * * * *"])
+        off = soon(75).replace(second=0, microsecond=0)  # 15 to 75 seconds from now
+        tenant.resource(unbooked="Leave", unbooked_for="2m", stop_at=[f"{off.minute} {off.hour} * * *"])
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Left"))
         await until(lambda: tenant.status("resource", "res").get("unbooked"))
         found = tenant.status("resource", "res")
         assert [item["id"] for item in found["unbooked"]] == sorted(ids)
-        off = datetime.fromisoformat(found["next_change_at"])
-        await until(lambda: tenant.states() == STOPPED, 70)
+        assert datetime.fromisoformat(found["next_change_at"]) == off
+        await until(lambda: tenant.states() == STOPPED, 90)
         assert datetime.now(UTC) >= off
         await until(lambda: "Stopped" in tenant.events("Resource", "res"))
 
