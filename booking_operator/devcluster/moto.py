@@ -1,12 +1,13 @@
 """A fake AWS on loopback: the moto server, in a separate process."""
 
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from booking_operator import extras
-from booking_operator.devcluster.process import ChildProcess, free_port, listens
+from booking_operator.devcluster.process import ChildProcess
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -14,6 +15,8 @@ CREDENTIALS = {
     "AWS_REGION": "eu-central-1",
 }
 """The environment variables that its clients need in addition to AWS_ENDPOINT_URL."""
+
+_RUNNING_ON = re.compile(r"Running on (http://127\.0\.0\.1:\d+)\s")
 
 
 class MotoServer:
@@ -31,14 +34,14 @@ class MotoServer:
             DevclusterError: moto is not installed, or does not start.
         """
         extras.require("demo")
-        port = free_port()
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        server = ChildProcess("moto", command, self._directory / "moto.log")
+        log = self._directory / "moto.log"
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]  # any free port
+        server = ChildProcess("moto", command, log)
         with self._stack:
             self._stack.enter_context(server)
-            server.wait_until(lambda: listens(port))
+            server.wait_until(lambda: _RUNNING_ON.search(log.read_text()) is not None)
             self._stack = self._stack.pop_all()
-        self.url = f"http://127.0.0.1:{port}"
+        [self.url] = _RUNNING_ON.findall(log.read_text())
         return self
 
     def __exit__(self, *_: object) -> None:

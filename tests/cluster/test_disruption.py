@@ -112,14 +112,14 @@ def test_changed_settings_roll_out(operator: Installation, team: Team) -> None:
 
 def test_boundaries_while_no_pod_runs_are_handled_after_the_start(operator: Installation, team: Team) -> None:
     begun, ended = team.group("begun"), team.group("ended")
-    over = soon(20)
+    over = soon(45)
     team.book("ends-meanwhile", soon(0), over, "ended")
     until(lambda: team.cloud.states(ended) == ["running", "running"], 20, operator.situation)
     operator("scale", f"deployment/{NAME}", "--replicas=0")
     until(lambda: not operator.pods(), 40, operator.situation)
     begin = soon(1)
     team.book("begins-meanwhile", begin, begin + timedelta(hours=1), "begun")
-    until(lambda: soon(0) > max(over, begin), 40)
+    until(lambda: soon(0) > max(over, begin), 70)
     assert not team.cloud.accepted("StopInstances", ended)
     operator("scale", f"deployment/{NAME}", "--replicas=2")
     back = soon(0)

@@ -18,10 +18,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one bu
 
 def test_the_life_of_a_booking_as_its_user_sees_it(operator: Installation, team: Team) -> None:
     ids = team.group()
-    begin, end = soon(6), soon(14)
+    begin, end = soon(15), soon(30)
     team.book("afternoon", begin, end)
-    until(lambda: "SCHEDULED" in team("get", "bookings"), 5, operator.situation)
-    team("wait", "--for=condition=Ready", "booking/afternoon", "--timeout=20s")
+    until(lambda: "SCHEDULED" in team("get", "bookings"), 14, operator.situation)
+    team("wait", "--for=condition=Ready", "booking/afternoon", "--timeout=40s")
     assert "RUNNING" in team("get", "resources")
     assert "IN PROGRESS" in team("get", "bookings")
     team.kept("StartInstances", ids, begin, within=2)

@@ -215,8 +215,11 @@ UNTIL_PAUSE_SECONDS = 0.2
 """Most checks run kubectl, which takes a tenth of a second of CPU time that the other tests need."""
 
 
-async def until(check: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait until `check`, called in a thread, returns a true value; fail with its last value."""
+async def until(check: Callable[[], Any], seconds: float = 60) -> Any:
+    """Wait until `check`, called in a thread, returns a true value; fail with its last value.
+
+    The default is long, because the start of a process takes many seconds beside other tests.
+    """
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         found = await asyncio.to_thread(check)

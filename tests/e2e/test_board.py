@@ -23,6 +23,7 @@ from tests.support.people import accepted, booking_body, condition, resource_bod
 from tests.support.plugin import ROOT, Person
 
 pytestmark = pytest.mark.board
+expect.set_options(timeout=20_000)  # milliseconds; the browser shares the CPU with other tests
 
 ANALYTICS = resource_body("analytics", "RUNNING", 2, 2)
 AFTERNOON = booking_body("my-afternoon", "analytics", "ada", "13:00", "17:00")

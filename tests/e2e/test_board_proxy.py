@@ -16,7 +16,7 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from booking_operator.devcluster.playground import Playground
 from booking_operator.devcluster.process import ChildProcess
-from tests.e2e.conftest import Tenant
+from tests.e2e.conftest import Tenant, until
 from tests.e2e.test_board import browser  # noqa: F401 - a fixture
 from tests.support import oauth2_proxy
 from tests.support.people import resource_body
@@ -127,7 +127,8 @@ async def test_a_person_cannot_add_groups(
     grete.administrator.create(path, binding)
     view = f"/api/timeline?ns={NAMESPACE_OF_OTHERS}"
     # The board believes the headers of the proxy, so it is the proxy that must drop those of people.
-    assert status(f"{board}{view}", X_Forwarded_User="grete", X_Forwarded_Groups=GROUP) == 200
+    # Roles apply soon after they are granted, and the board remembers a refusal for some seconds.
+    await until(lambda: status(f"{board}{view}", X_Forwarded_User="grete", X_Forwarded_Groups=GROUP) == 200)
     assert status(f"{board}{view}", X_Forwarded_User="grete") == 403
     context = await browser.new_context(extra_http_headers={"X-Forwarded-Groups": GROUP})
     page = await signed_in(context, proxy, "grete")

@@ -34,11 +34,8 @@ def logged(log: Path, event: str) -> list[dict[str, object]]:
 
 
 async def synced(process: ChildProcess) -> None:
-    """Wait until the operator has read all objects.
-
-    A start takes many seconds beside other tests, so the time of a booking is counted from here.
-    """
-    await until(lambda: logged(process.log, "caches_synced"), 60)
+    """Wait until the operator has read all objects. The time of a booking is counted from here."""
+    await until(lambda: logged(process.log, "caches_synced"))
 
 
 @pytest.mark.slow
@@ -50,21 +47,21 @@ async def test_kill_and_restart_across_both_boundaries(
     try:
         process.start()
         await synced(process)
-        start = soon(8)
+        start = soon(20)
         tenant.booking("bk", start, soon(600))
         await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
         process.stop(kill=True)
         await at(start + timedelta(seconds=0.5))
         assert tenant.states() == STOPPED
         process.start()
-        await until(lambda: tenant.states() == RUNNING, 60)
+        await until(lambda: tenant.states() == RUNNING)
         process.stop(kill=True)
         end = soon(2)
         tenant.booking("bk", start, end)
         await at(end + timedelta(seconds=0.5))
         assert tenant.states() == RUNNING
         process.start()
-        await until(lambda: tenant.states() == STOPPED, 60)
+        await until(lambda: tenant.states() == STOPPED)
         await until(lambda: tenant.status("booking", "bk")["status"] == "FINISHED")
     finally:
         process.stop()
@@ -85,7 +82,7 @@ async def test_random_kills_around_both_boundaries(
             await asyncio.sleep(chance.uniform(0.3, 2.5))
             process.stop(kill=True)
         process.start()
-        await until(lambda: tenant.states() == states, 60)
+        await until(lambda: tenant.states() == states)
         process.stop(kill=True)
 
     try:
@@ -96,7 +93,7 @@ async def test_random_kills_around_both_boundaries(
         tenant.booking("bk", start, end)
         await killed_around(end, STOPPED)
         process.start()
-        await until(lambda: tenant.status("booking", "bk")["status"] == "FINISHED", 60)
+        await until(lambda: tenant.status("booking", "bk")["status"] == "FINISHED")
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
     finally:
         process.stop()
@@ -124,15 +121,13 @@ async def test_boundaries_are_kept_while_the_api_server_is_down(
     tenant.resource()
     with operator_process(own_devcluster, tenant.namespace, tmp_path) as process:
         await synced(process)
-        start, end = soon(6), soon(10)
+        start, end = soon(6), soon(25)
         tenant.booking("bk", start, end)
         await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
         with apiserver_killed(own_devcluster):
-            await at(start + timedelta(seconds=1))
-            assert tenant.states() == RUNNING
-            await at(end + timedelta(seconds=1))
-            assert tenant.states() == STOPPED
-        await until(lambda: tenant.status("booking", "bk").get("status") == "FINISHED", 60)
+            await until(lambda: tenant.states() == RUNNING)
+            await until(lambda: tenant.states() == STOPPED)
+        await until(lambda: tenant.status("booking", "bk").get("status") == "FINISHED")
         await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
     for event, boundary in (("instances_start_accepted", start), ("instances_stop_accepted", end)):
         [entry] = logged(process.log, event)
@@ -156,7 +151,7 @@ async def test_the_deletion_of_a_crd_stops_no_instance(own_devcluster: OwnPlaygr
             assert "kubectl apply -k manifests/crds" in fix
         finally:
             own_devcluster.kubectl("apply", "-f", "-", stdin=crd.render(BOOKING))
-        await until(lambda: tenant.states() == STOPPED, 60)  # the new CRD has no bookings
+        await until(lambda: tenant.states() == STOPPED)  # the new CRD has no bookings
 
 
 async def test_a_missing_permission_is_reported_and_works_once_granted(
@@ -181,7 +176,7 @@ async def test_a_missing_permission_is_reported_and_works_once_granted(
             "--role=operator",
             f"--serviceaccount={tenant.namespace}:operator",
         )
-        await until(lambda: logged(process.log, "caches_synced"), 40)
+        await until(lambda: logged(process.log, "caches_synced"))
         # Without permission to read the CRD and to write Events, the operator logs warnings and works.
         tenant.resource()
         await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
@@ -200,7 +195,7 @@ async def test_missing_credentials_are_reported_and_loaded_later(
         await until(lambda: tenant.condition("resource", "res", "Synced") == ("False", "NoCredentials"))
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-        await until(lambda: tenant.condition("resource", "res", "Synced") == ("True", "Synced"), 40)
+        await until(lambda: tenant.condition("resource", "res", "Synced") == ("True", "Synced"))
 
 
 async def test_a_tampered_status_is_fixed(tenant: Tenant, operator: Operator) -> None:

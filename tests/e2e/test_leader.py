@@ -13,7 +13,7 @@ from tests.support.aws import AwsProxy
 from tests.support.moto_server import REGION
 from tests.support.replicas import Field, Replica, comes_true, field_of
 
-LEASE = 3.0
+LEASE = 6.0  # a replica that gets no CPU time for 4 s loses the Lease
 STOPPED, RUNNING = ["stopped", "stopped"], ["running", "running"]
 
 
@@ -42,7 +42,7 @@ async def states(field: Field) -> list[str]:
     return sorted((await field.aws.states()).values())
 
 
-async def come(field: Field, wanted: list[str], seconds: float = 20) -> None:
+async def come(field: Field, wanted: list[str], seconds: float = 60) -> None:
     async def arrived() -> bool:
         return await states(field) == wanted
 
@@ -56,15 +56,17 @@ async def booked(tenant: Tenant, start: datetime, end: datetime) -> None:
 
 async def test_sigterm_hands_over_and_the_next_boundary_is_kept(field: Field, tenant: Tenant) -> None:
     first, second = field.replicas
-    start = soon(8)
+    start = soon(12)
     await booked(tenant, start, soon(600))
-    await at(start - timedelta(seconds=0.5))
+    await at(start - timedelta(seconds=1))
     await asyncio.to_thread(first.process.stop)
     await field.led(by=second)
     await come(field, RUNNING)
     await until(lambda: tenant.condition("booking", "bk", "Ready")[0] == "True")
-    assert first.logged("lease_released")
-    assert [call.access_key for call in field.aws.calls_of("StartInstances")] == ["REPLICA-B"]
+    [released] = first.logged("lease_released")
+    [call] = field.aws.calls_of("StartInstances")
+    # The first replica still leads at the boundary if it gets no CPU time for a second.
+    assert call.access_key == "REPLICA-B" or datetime.fromisoformat(released["timestamp"]) >= start
     assert field.strays() == []
 
 
@@ -87,10 +89,11 @@ async def test_a_killed_leader_is_replaced_and_restarts_as_standby(field: Field,
 async def test_a_paused_leader_writes_nothing_when_it_resumes(field: Field, tenant: Tenant) -> None:
     """It has an order that is due when it resumes, and that the other replica has carried out."""
     first, second = field.replicas
-    start = soon(8)
+    start = soon(12)
     await booked(tenant, start, soon(600))
-    await at(start - timedelta(seconds=0.3))
+    await at(start - timedelta(seconds=0.8))
     first.pause()
+    assert field.aws.calls_of("StartInstances") == []
     await field.led(by=second)
     await come(field, RUNNING)
     first.go_on()

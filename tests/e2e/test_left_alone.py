@@ -86,7 +86,7 @@ async def test_new_instances_are_not_stopped_within_their_launch_grace(
 
 
 async def test_a_replaced_booking_keeps_its_instances_running(tenant: Tenant, operator: Operator) -> None:
-    async with operator():
+    async with operator(deletion_grace=timedelta(seconds=10)):
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
         await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
@@ -97,7 +97,7 @@ async def test_a_replaced_booking_keeps_its_instances_running(tenant: Tenant, op
         assert "Stopped" not in tenant.events("Resource", "res")
         await tenant.delete("booking", "bk")
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
-        assert "Stopped" in tenant.events("Resource", "res")
+        await until(lambda: "Stopped" in tenant.events("Resource", "res"))
 
 
 async def test_bookings_that_vanish_with_their_namespace_stop_no_instance(

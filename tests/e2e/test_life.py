@@ -29,16 +29,17 @@ def is_ready(tenant: Tenant, kind: str, name: str, status: str, reason: str) -> 
 
 
 async def test_a_booking_from_creation_to_end(tenant: Tenant, operator: Operator) -> None:
-    start = soon(10)
     async with operator():
         tenant.resource()
-        tenant.booking("bk", start, soon(600))
+        tenant.booking("bk", soon(300), soon(600))
         await until(lambda: is_status(tenant, "bk", "SCHEDULED"))
         await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
         assert tenant.status("resource", "res")["next_change_at"]
         assert tenant.states() == STOPPED
-        assert datetime.now(UTC) < start
+        start = soon(5)
+        tenant.booking("bk", start, soon(600))
         await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+        assert datetime.now(UTC) >= start
         assert tenant.states() == RUNNING
         assert tenant.condition("booking", "bk", "HoldsLock") == ("True", "Holder")
         held = tenant.status("resource", "res")

@@ -83,8 +83,8 @@ async def test_metrics_after_the_whole_life_of_a_booking(tenant: Tenant, process
     served = await started(process)
     await until(lambda: get(served.health, "/readyz")[0] == 200)
     tenant.resource()
-    tenant.booking("secret-name", soon(4), soon(7), user="secret-user")
-    await until(lambda: tenant.status("booking", "secret-name").get("status") == "FINISHED", 30)
+    tenant.booking("secret-name", soon(10), soon(20), user="secret-user")
+    await until(lambda: tenant.status("booking", "secret-name").get("status") == "FINISHED")
     await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
     found = await asyncio.to_thread(samples, served.metrics)
     for lateness in ("start_lateness_seconds", "stop_lateness_seconds"):
@@ -130,7 +130,7 @@ async def test_no_label_takes_its_value_from_users(tenant: Tenant, process: Chil
         user_id="tattle-user",
         notifications=[{"type": "tattle-type", "recipient": "tattle@example.com"}],
     )
-    await until(lambda: tenant.condition("booking", "tattle-booking", "Ready") == ("True", "Running"), 30)
+    await until(lambda: tenant.condition("booking", "tattle-booking", "Ready") == ("True", "Running"))
     for elsewhere in ("tattle-elsewhere", "tattle-nowhere"):
         await until(partial(is_unsynced, tenant, elsewhere))
     await until(lambda: tenant.condition("booking", "tattle-told", "Notified")[0] == "False")
@@ -146,7 +146,7 @@ async def test_no_label_takes_its_value_from_users(tenant: Tenant, process: Chil
 async def test_leader_and_standby_are_both_ready(
     devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
-    election = ("--leader-elect", f"--leader-election-namespace={tenant.namespace}", "--lease-duration=3s")
+    election = ("--leader-elect", f"--leader-election-namespace={tenant.namespace}", "--lease-duration=15s")
     directories = [tmp_path / name for name in ("one", "other")]
     for directory in directories:
         directory.mkdir()

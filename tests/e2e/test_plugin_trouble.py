@@ -11,7 +11,7 @@ import pytest
 from bench.population import NAMESPACE, fill, objects, stored
 from booking_operator.api import crd
 from booking_operator.api.kinds import BOOKING
-from booking_operator.devcluster.playground import OwnPlayground
+from booking_operator.devcluster.playground import OwnPlayground, list_all_kinds
 from tests.e2e.conftest import apiserver_killed
 from tests.support.people import booking_body, condition, resource_body
 from tests.support.plugin import Person
@@ -37,6 +37,7 @@ def ada(own_devcluster: OwnPlayground, tmp_path: Path) -> Iterator[Person]:
 
 
 def test_a_cluster_without_the_crd_says_how_to_install_it(own_devcluster: OwnPlayground, ada: Person) -> None:
+    list_all_kinds(own_devcluster.kubectl)
     own_devcluster.kubectl("delete", "crd", BOOKING.crd_name)
     try:
         said = ada.says("list", code=3)

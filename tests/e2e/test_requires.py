@@ -40,7 +40,7 @@ async def test_a_missing_resource_is_named_and_waited_for_until_the_timeout(
     tenant: Tenant, operator: Operator
 ) -> None:
     async with operator():
-        tenant.resource("web", requires=["db"], requires_timeout="5s")
+        tenant.resource("web", requires=["db"], requires_timeout="15s")
         tenant.booking("bk", soon(-5), soon(600), "web")
         await until(lambda: tenant.condition("resource", "web", "Ready") == ("False", "RequiredUnavailable"))
         assert "waits for db, which does not exist" in message(tenant, "resource", "web", "Ready")

@@ -84,7 +84,7 @@ async def test_an_edit_changes_bookings_and_suspend_deletes_them(tenant: Tenant,
         await until(lambda: {_start(booking).hour for booking in bookings(tenant)} == {later})
         scheduler(tenant, suspend=True)
         await until(lambda: not bookings(tenant))
-        assert tenant.status("bookingscheduler", "night")["next"] == ""
+        await until(lambda: tenant.status("bookingscheduler", "night")["next"] == "")
 
 
 async def test_a_booking_that_a_user_extended_stays_extended(tenant: Tenant, operator: Operator) -> None:
@@ -149,7 +149,7 @@ async def test_every_minute_starts_machines(tenant: Tenant, operator: Operator) 
         tenant.resource()
         scheduler(tenant, schedule="* * * * *", duration=1, horizon="0s")
         await until(lambda: len(bookings(tenant)) >= 1)
-        await until(lambda: tenant.states() == ["running", "running"], 70)
+        await until(lambda: tenant.states() == ["running", "running"], 120)
         # The next booking exists while the current one is in progress, so that instances keep running.
         await until(lambda: len(bookings(tenant)) >= 2)
         tenant.kubectl("patch", "bs", "night", "--type=merge", "-p", '{"spec": {"suspend": true}}')

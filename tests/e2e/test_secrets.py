@@ -115,7 +115,7 @@ async def failing(tenant: Tenant, process: ChildProcess, directory: Path, port: 
     """Make everything fail that can fail; return the metrics."""
     await until(lambda: "HTTP 401" in process.log.read_text())
     kubeconfig(tenant, directory / "kubeconfig", "")
-    await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"), 60)
+    await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
     await until(lambda: process.log.read_text().count("notification_failed") >= len(NOTIFIED))
     await until(lambda: tenant.condition("booking", "bk", "Notified")[0] == "False")
     await until(lambda: tenant.condition("resource", "far", "Synced")[0] == "False")

@@ -182,7 +182,7 @@ async def test_uninstalling_removes_everything(desk: Path, monkeypatch: pytest.M
         list_all_kinds(devcluster.kubectl)
         # The controller manager deletes namespaces, and does not run here.
         follow(devcluster, desk, f"{uninstall} --wait=false")
-        await until(lambda: not devcluster.kubectl("get", "crds", "-o", "name"), seconds=60)
+        await until(lambda: not devcluster.kubectl("get", "crds", "-o", "name"))
 
 
 async def test_finalizers_are_removed_by_hand_after_the_operator_is_gone(
@@ -218,12 +218,12 @@ async def test_the_migration_commands_from_the_go_operator(
 
 
 async def test_a_lock_of_the_go_operator_delays_the_stop(tenant: Tenant, operator: Operator) -> None:
-    ids, ends = tenant.devcluster.instances.start(tenant.tag), soon(8)
+    ids, ends = tenant.devcluster.instances.start(tenant.tag), soon(25)
     values = ("0b1e9c1e-4a3f-4b43-9d3c-0a4c1d0f8c55", ends.isoformat(timespec="seconds"))
     tenant.devcluster.instances.mark(ids, dict(zip(LOCK_TAGS, values, strict=True)))
     tenant.resource()
     async with operator():
         await until(lambda: tenant.condition("resource", "res", "Synced") == ("False", "LockedElsewhere"))
         assert set(tenant.states()) == {"running"}
-        await until(lambda: set(tenant.states()) == {"stopped"}, 40)
+        await until(lambda: set(tenant.states()) == {"stopped"})
     assert soon(0) >= ends.replace(microsecond=0)

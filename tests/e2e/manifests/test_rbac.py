@@ -57,7 +57,7 @@ async def everything(tenant: Tenant) -> None:
     await schedulers(tenant)
     await monitors(tenant)
     await until(lambda: gone(tenant, "usage", "old-2020-01"))
-    await until(lambda: "capacity" in tenant.kubectl("get", "usages", "-o", "jsonpath={..status}"), 40)
+    await until(lambda: "capacity" in tenant.kubectl("get", "usages", "-o", "jsonpath={..status}"))
 
 
 async def schedulers(tenant: Tenant) -> None:
@@ -81,7 +81,7 @@ async def monitors(tenant: Tenant) -> None:
     await until(lambda: not gone(tenant, "resource", tenant.tag))
     await until(lambda: tenant.condition("resourcemonitor", "ec2", "Ready")[0] == "True")
     tenant.devcluster.instances.terminate(tenant.tag)
-    await until(lambda: gone(tenant, "resource", tenant.tag), 40)
+    await until(lambda: gone(tenant, "resource", tenant.tag))
 
 
 async def test_granted_permissions_are_exactly_those_used(

@@ -59,16 +59,16 @@ async def test_the_operator_continues_after_rotation_of_token_and_ca(
         # The token becomes invalid, because its ServiceAccount is deleted and created again.
         devcluster.kubectl("delete", "serviceaccount", "booking-operator", "-n", SYSTEM)
         devcluster.kubectl("apply", "-k", str(MANIFESTS))
-        await until(lambda: not files.admitted(), 40)
+        await until(lambda: not files.admitted())
         tenant.booking("first", soon(-60), soon(600))
         # While the API server does not answer, the operator acts on its caches.
         await until(lambda: set(tenant.states()) == {"running"})
         assert tenant.status("booking", "first") == {}
         await asyncio.to_thread(files.renew_token)
-        await until(lambda: tenant.status("booking", "first").get("status") == "IN PROGRESS", 60)
+        await until(lambda: tenant.status("booking", "first").get("status") == "IN PROGRESS")
 
         replace_serving_certificate(devcluster)
         tenant.booking("second", soon(3600), soon(7200))
         await asyncio.to_thread(files.renew_ca)
-        await until(lambda: tenant.status("booking", "second").get("status") == "SCHEDULED", 60)
+        await until(lambda: tenant.status("booking", "second").get("status") == "SCHEDULED")
         assert set(tenant.states()) == {"running"}

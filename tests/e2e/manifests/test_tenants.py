@@ -107,9 +107,9 @@ def everywhere(operator: Operator, devcluster: Playground, tmp_path: Path) -> Ca
 async def is_kept(tenant: Tenant, name: str) -> None:
     """Check that a booking of the tenant starts instances, and that its deletion stops them."""
     await asyncio.to_thread(tenant.booking, name, soon(-1), soon(600))
-    await until(lambda: set(tenant.states()) == {"running"}, 10)
+    await until(lambda: set(tenant.states()) == {"running"})
     await asyncio.to_thread(tenant.kubectl, "delete", "booking", name)
-    await until(lambda: set(tenant.states()) == {"stopped"}, 10)
+    await until(lambda: set(tenant.states()) == {"stopped"})
 
 
 async def test_malformed_and_huge_bookings_delay_no_other_tenant(
