@@ -59,10 +59,10 @@ async def test_kubectl_wait_and_observed_generation(tenant: Tenant, operator: Op
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
         await asyncio.to_thread(
-            tenant.kubectl, "wait", "--for=condition=Ready", "--timeout=20s", "booking/bk"
+            tenant.kubectl, "wait", "--for=condition=Ready", "--timeout=60s", "booking/bk"
         )
         await asyncio.to_thread(
-            tenant.kubectl, "wait", "--for=condition=Ready", "--timeout=20s", "resource/res"
+            tenant.kubectl, "wait", "--for=condition=Ready", "--timeout=60s", "resource/res"
         )
         for kind, name in (("booking", "bk"), ("resource", "res")):
             found = tenant.get(kind, name)
