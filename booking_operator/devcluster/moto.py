@@ -39,9 +39,8 @@ class MotoServer:
         server = ChildProcess("moto", command, log)
         with self._stack:
             self._stack.enter_context(server)
-            server.wait_until(lambda: _RUNNING_ON.search(log.read_text()) is not None)
+            [self.url] = server.wait_until(lambda: _RUNNING_ON.findall(log.read_text()))
             self._stack = self._stack.pop_all()
-        [self.url] = _RUNNING_ON.findall(log.read_text())
         return self
 
     def __exit__(self, *_: object) -> None:

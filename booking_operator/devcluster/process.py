@@ -11,9 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
-from typing import BinaryIO, NoReturn, Self
+from typing import BinaryIO, NoReturn, Self, TypeVar
 
 from booking_operator.devcluster.errors import DevclusterError
+
+T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
@@ -184,20 +186,21 @@ class ChildProcess:
             raise RuntimeError(f"{self.name} is not running")
         self._process.send_signal(number)
 
-    def wait_until(self, ready: Callable[[], bool], timeout: float = 60) -> None:
-        """Wait until `ready` returns True.
+    def wait_until(self, ready: Callable[[], T], timeout: float = 60) -> T:
+        """Wait until `ready` returns a true value, and return the value.
 
         Raises:
             DevclusterError: the program has ended, or is not ready after `timeout` seconds. The message
                 contains the end of its log.
         """
         deadline = monotonic() + timeout
-        while not ready():
+        while not (found := ready()):
             if self._process is None or self._process.poll() is not None:
                 raise DevclusterError(f"{self.name} exited during startup. {self._tail()}")
             if monotonic() > deadline:
                 raise DevclusterError(f"{self.name} is not ready after {timeout:.0f} s. {self._tail()}")
             sleep(_POLL_SECONDS)
+        return found
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]

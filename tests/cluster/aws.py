@@ -66,6 +66,7 @@ def aws(logs: Path) -> Iterator[Aws]:
     module = [sys.executable, "-m", "tests.support.aws_process", f"--host={GATEWAY}"]
     command = [*module, f"--transition-seconds={TRANSITION_SECONDS}"]
     with ChildProcess("AWS", command, logs / "aws.log") as process:
-        process.wait_until(lambda: "moto_url" in process.log.read_text())
-        ready = next(line for line in process.log.read_text().splitlines() if "moto_url" in line)
+        [ready] = process.wait_until(
+            lambda: [line for line in process.log.read_text().splitlines() if "moto_url" in line]
+        )
         yield Aws(json.loads(ready)["url"])

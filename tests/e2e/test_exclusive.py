@@ -123,7 +123,7 @@ async def test_what_a_user_has_started_is_stopped_at_an_off_time(tenant: Tenant,
         found = tenant.status("resource", "res")
         assert [item["id"] for item in found["unbooked"]] == sorted(ids)
         assert datetime.fromisoformat(found["next_change_at"]) == off
-        await until(lambda: tenant.states() == STOPPED, 120)
+        await until(lambda: tenant.states() == STOPPED, 90)
         assert datetime.now(UTC) >= off
         await until(lambda: "Stopped" in tenant.events("Resource", "res"))
 

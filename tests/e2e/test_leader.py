@@ -42,11 +42,11 @@ async def states(field: Field) -> list[str]:
     return sorted((await field.aws.states()).values())
 
 
-async def come(field: Field, wanted: list[str], seconds: float = 60) -> None:
+async def come(field: Field, wanted: list[str]) -> None:
     async def arrived() -> bool:
         return await states(field) == wanted
 
-    await comes_true(arrived, seconds)
+    await comes_true(arrived, 60)
 
 
 async def booked(tenant: Tenant, start: datetime, end: datetime) -> None:

@@ -149,7 +149,7 @@ async def test_every_minute_starts_machines(tenant: Tenant, operator: Operator) 
         tenant.resource()
         scheduler(tenant, schedule="* * * * *", duration=1, horizon="0s")
         await until(lambda: len(bookings(tenant)) >= 1)
-        await until(lambda: tenant.states() == ["running", "running"], 120)
+        await until(lambda: tenant.states() == ["running", "running"], 90)
         # The next booking exists while the current one is in progress, so that instances keep running.
         await until(lambda: len(bookings(tenant)) >= 2)
         tenant.kubectl("patch", "bs", "night", "--type=merge", "-p", '{"spec": {"suspend": true}}')

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.e2e.manifests.conftest import Overlay, read, token_kubeconfig
 from tests.support.audit import AuditLog, expanded
 from tests.support.kustomize import SYSTEM
 from tests.support.plugin import Person
+from tests.support.replicas import comes_true
 
 ACCOUNT = "booking-operator-board"
 AS_ADA = ("--as=ada", "--as-group=system:authenticated", "--as-group=team")
@@ -91,19 +92,12 @@ def running(installed: str) -> Running:
 async def answered(client: Client, path: str, status: int) -> str:
     """Send a read again until its answer has a status, because the board follows the cluster by watches."""
 
-    async def attempt() -> str | None:
+    async def attempt() -> list[str]:
         text = str(await client.get(path))
-        return text if client.status == status else None
+        return [text] if client.status == status else []
 
-    return await attempts(attempt)
-
-
-async def attempts(attempt: Callable[[], Awaitable[str | None]]) -> str:
-    for _ in range(1200):
-        if (found := await attempt()) is not None:
-            return found
-        await asyncio.sleep(0.05)
-    pytest.fail("there was no such answer within 60 s")
+    [text] = await comes_true(attempt, 60)
+    return text
 
 
 @pytest.fixture
